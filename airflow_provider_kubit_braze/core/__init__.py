@@ -1,0 +1,1 @@
+"""What an import is: frozen values and pure functions. No Airflow, no driver, no socket."""

@@ -1,0 +1,232 @@
+"""What a cohort is: the one definition behind a cohort file, a DAG and an import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
+
+from airflow_provider_kubit_braze.core.braze_target import BrazeTarget
+from airflow_provider_kubit_braze.core.cohort_schema import file_schema
+from airflow_provider_kubit_braze.core.identifiers import Identifier, Identifiers
+from airflow_provider_kubit_braze.core.limits import Limit, LimitField, Share, ShareField
+from airflow_provider_kubit_braze.core.part import Part, each, one_or_all, placed, show
+from airflow_provider_kubit_braze.core.schedule import Schedule
+from airflow_provider_kubit_braze.core.source import Ready, Source, SqlFile
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+__all__ = [
+    "BrazeTarget",
+    "Cohort",
+    "Guards",
+    "Identifier",
+    "Identifiers",
+    "Limit",
+    "Ready",
+    "Schedule",
+    "Share",
+    "Source",
+    "SqlFile",
+    "cohort_json_schema",
+]
+
+ID_PATTERN = "[a-z][a-z0-9_]{0,62}"
+"""What a cohort's id looks like; with the prefixes it stays well inside Airflow's and Braze's own limits."""
+
+NAME_MAX_LENGTH = 200
+"""Longest name for people, in characters: it has to fit a mail's subject line."""
+
+# Defaults as an author would write them: the fields read them, and the JSON Schema shows them.
+_MAX_REMOVED: Any = "30%"
+_MAX_REJECTED: Any = "1%"
+_HOLDOUT: Any = "0%"
+
+_ADDRESS = r"[^@\s]+@[^@\s]+"
+
+
+def _check_id(value: str) -> str:
+    if re.fullmatch(ID_PATTERN, value):
+        return value
+    better = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_")[:63].strip("_")
+    fix = "write at most 63 lower-case letters, digits and underscores, a letter first"
+    if re.fullmatch(ID_PATTERN, better):
+        fix = f"{fix}, such as {better}"
+    raise CohortConfigError(f"{show(value)} is not a cohort id", fix=fix)
+
+
+def _check_name(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > NAME_MAX_LENGTH:
+        raise CohortConfigError(
+            f"the name {show(value)} is blank, over {NAME_MAX_LENGTH} characters or more than one line",
+            fix="write a short name for people, or remove the key",
+        )
+    return value.strip()
+
+
+def _read_addresses(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise CohortConfigError(f"{show(value)} is not a list", fix=f"write a list: [{value}]")
+    if not isinstance(value, list | tuple):
+        raise CohortConfigError(f"{show(value)} is not a list", fix="write a list of e-mail addresses, or []")
+    wrong = [
+        CohortConfigError(
+            f"{show(one)} is not an e-mail address", fix="write an address such as growth@example.com"
+        )
+        for one in value
+        if not (isinstance(one, str) and re.fullmatch(_ADDRESS, one))
+    ]
+    if wrong:
+        raise one_or_all(wrong)
+    return tuple(dict.fromkeys(value))
+
+
+class Guards(Part):
+    """What stops an import, or fails it afterwards.
+
+    :param allow_empty: whether an empty cohort may be imported, which removes everybody.
+    :param max_removed: most users to remove, of those now in Braze; None for no limit.
+    :param max_added: most users to add, of those now in Braze; None for no limit.
+    :param max_data_points: most attribute writes one import may plan; None for no limit.
+    :param max_rejected: most changes that Braze may fail to accept, of those sent; None for no limit.
+    """
+
+    allow_empty: StrictBool = Field(default=False, description="Let an empty cohort be imported.")
+    max_removed: LimitField | None = Field(
+        default=_MAX_REMOVED, description="Most users to remove, of those now in Braze: a share or a number."
+    )
+    max_added: LimitField | None = Field(
+        default=None, description="Most users to add, of those now in Braze: a share or a number."
+    )
+    max_data_points: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Most attribute writes one import may plan."
+    )
+    max_rejected: LimitField | None = Field(
+        default=_MAX_REJECTED,
+        description="Most changes Braze may fail to accept, of those sent: a share or a number.",
+    )
+
+
+class Cohort(Part):
+    """A cohort: who is in it, how Braze is told, and when.
+
+    .. code-block:: python
+
+        Cohort(
+            id="power_users",
+            source={"table": "ANALYTICS.KUBIT.POWER_USERS"},
+            identifiers={"external_id": "USER_ID"},
+            schedule={"mode": "weekly", "on": "monday", "at": "09:00", "timezone": "America/New_York"},
+        )
+
+    :param id: lower-case letters, digits and underscores, a letter first, at most 63.
+    :param name: the name for people; by default made of the id.
+    :param source: where the members come from.
+    :param identifiers: which columns name a user, in order.
+    :param schedule: when the cohort is imported; None for a DAG that only people or other DAGs start.
+    :param notify: e-mail addresses that hear about every import.
+    :param braze: how members are marked in Braze.
+    :param guards: what stops an import.
+    :param holdout: the exact share of members that is kept from Braze, such as ``"10%"``.
+    :raises CohortConfigError: when anything is wrong; it names the cohort, the field, the value and the fix.
+    """
+
+    model_config = ConfigDict(title="Cohort")
+
+    id: Annotated[str, AfterValidator(_check_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})] = (
+        Field(
+            description="Lower-case letters, digits, underscores; the DAG is kubit_braze__<id>.",
+            examples=["power_users"],
+        )
+    )
+    name: Annotated[
+        str,
+        AfterValidator(_check_name),
+        WithJsonSchema({"type": ["string", "null"], "pattern": r"\S", "maxLength": NAME_MAX_LENGTH}),
+    ] = Field(default_factory=str, description="Name shown to people; made of the id by default.")
+    source: Source = Field(
+        description="Where the members come from.", examples=[{"table": "DATABASE.SCHEMA.TABLE"}]
+    )
+    identifiers: Identifiers = Field(
+        description="Columns that name the user, in order.", examples=[{"external_id": "USER_ID"}]
+    )
+    schedule: Schedule | None = Field(default=None, description="When the cohort is imported; none: by hand.")
+    notify: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_read_addresses),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{_ADDRESS}$"}}),
+    ] = Field(default=(), description="Who is mailed when an import ends.")
+    braze: BrazeTarget = Field(default_factory=BrazeTarget, description="How members are marked in Braze.")
+    guards: Guards = Field(default_factory=Guards, description="What stops an import.")
+    holdout: ShareField = Field(default=_HOLDOUT, description="Share of members that is kept from Braze.")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str,
+            source: Source | Mapping[str, Any],
+            identifiers: Identifiers | Mapping[str, Any],
+            name: str | None = None,
+            schedule: Schedule | Mapping[str, Any] | None = None,
+            notify: Sequence[str] = (),
+            braze: BrazeTarget | Mapping[str, Any] = ...,
+            guards: Guards | Mapping[str, Any] = ...,
+            holdout: Fraction | str | int = 0,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except CohortConfigError as error:
+                cohort = data.get("id")
+                cohort = cohort if isinstance(cohort, str) else None
+                raise one_or_all([placed(problem, cohort=cohort) for problem in each(error)]) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_id(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("name") is None:
+            return {**data, "name": str(data.get("id")).replace("_", " ").strip().capitalize() or "Unnamed"}
+        return data
+
+    @model_validator(mode="after")
+    def _devices_need_a_partner_cohort(self) -> Cohort:
+        if "device_id" in self.identifiers.kinds and self.braze.deliver_as != "partner_cohort":
+            raise CohortConfigError(
+                "device_id names users only with deliver_as: partner_cohort",
+                fix="use external_id, braze_id, email, phone or user_alias",
+                field="identifiers.device_id",
+            )
+        return self
+
+    @property
+    def dag_id(self) -> str:
+        """The id of the cohort's DAG."""
+        return f"kubit_braze__{self.id}"
+
+    @property
+    def attribute(self) -> str:
+        """The attribute that is true in Braze while a user is in the cohort."""
+        return self.braze.attribute or f"kubit_cohort_{self.id}"
+
+
+def cohort_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a cohort file, for editors to complete and check."""
+    return file_schema(Cohort)

@@ -1,0 +1,114 @@
+"""Every exception of this package: one class for each decision a caller has to make.
+
+Messages are sentences for people and never carry a key or a user id; what a program needs is on the exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class KubitBrazeError(Exception):
+    """Base of all exceptions of this package."""
+
+
+class CohortConfigError(KubitBrazeError, ValueError):
+    """A cohort is defined wrongly: nothing can be done until its author changes the definition.
+
+    :param problem: what is wrong, with the value, as a phrase.
+    :param fix: what to write instead, as a phrase.
+    :param file: the cohort file, or None for a cohort written in Python.
+    :param cohort: the cohort's id, or None when it could not be read.
+    :param field: dotted name of the field, such as ``schedule.at``, or None when it is about the whole.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        fix: str,
+        file: str | None = None,
+        cohort: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        where = ", ".join(
+            part
+            for part in (
+                file,
+                f"cohort {cohort!r}" if cohort else None,
+                f"field {field!r}" if field else None,
+            )
+            if part
+        )
+        super().__init__(f"{where}: {problem}; {fix}." if where else f"{problem}; {fix}.")
+        self.problem = problem
+        self.fix = fix
+        self.file = file
+        self.cohort = cohort
+        self.field = field
+
+
+class CohortFilesError(CohortConfigError):
+    """Several cohorts are defined wrongly; ``errors`` holds each one's own error."""
+
+    def __init__(self, errors: Sequence[CohortConfigError]) -> None:
+        Exception.__init__(self, "\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)
+        first = errors[0]
+        self.problem, self.fix = first.problem, first.fix
+        self.file, self.cohort, self.field = first.file, first.cohort, first.field
+
+
+class BrazeSettingsError(KubitBrazeError, ValueError):
+    """The Airflow connection to Braze is filled in wrongly."""
+
+
+class BrazeError(KubitBrazeError):
+    """Braze, or the way to it, said no.
+
+    :param message: one sentence, already free of keys.
+    :param status: the HTTP status, or None when no answer arrived.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BrazeAuthError(BrazeError):
+    """401 or 403: the key is wrong, belongs to another instance, or lacks a permission. Retrying cannot help."""
+
+
+class BrazeEndpointError(BrazeError):
+    """The host is not a Braze REST endpoint: 404, an unknown name, or nobody listens. Retrying rarely helps."""
+
+
+class BrazeUnavailableError(BrazeError):
+    """Braze kept answering 5xx or 429, or did not answer at all. A later try continues where this one stopped."""
+
+
+class BrazeRequestError(BrazeError):
+    """Braze refused a request as malformed: a defect on our side, or a limit set wrongly in the connection."""
+
+
+class SourceError(KubitBrazeError):
+    """The cohort's source in Snowflake cannot be read: a missing table or column, or SQL that Snowflake refuses."""
+
+
+class StateSchemaError(KubitBrazeError):
+    """The state tables cannot be created or written; the message holds the exact grants to run."""
+
+
+class PlanDamagedError(KubitBrazeError):
+    """The frozen plan has holes: somebody changed ``IMPORT_CHANGE`` while it was being delivered."""
+
+
+class GuardStoppedError(KubitBrazeError):
+    """A guard stopped the import before anything was sent. A person decides."""
+
+
+class TooManyRejectedError(KubitBrazeError):
+    """Braze accepted fewer changes than ``guards.max_rejected`` demands; what it accepted is recorded."""

@@ -1,0 +1,241 @@
+"""Cohort files to DAGs.
+
+A DAG file needs three lines::
+
+    from pathlib import Path
+    from airflow_provider_kubit_braze.factory import load_cohort_dags
+
+    load_cohort_dags(Path(__file__).parent / "cohorts")
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG, Param, get_parsing_context
+
+from airflow_provider_kubit_braze._compat import defined_in_this_parse
+from airflow_provider_kubit_braze.assets import cohort_asset
+from airflow_provider_kubit_braze.broken import report_broken_cohorts
+from airflow_provider_kubit_braze.core.cohort_file import read_cohorts
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
+from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
+from airflow_provider_kubit_braze.operators.notify import NotifyImportOperator
+from airflow_provider_kubit_braze.sensors.snowflake_cohort import SnowflakeCohortSensor
+from airflow_provider_kubit_braze.timetables import start_date_of, timetable_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_kubit_braze.core.cohort import Cohort
+
+#: A retry continues the plan, so it is cheap; a dead worker without one fails the run.
+DEFAULT_ARGS: Mapping[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+}
+
+
+def load_cohort_dags(
+    path: str | Path,
+    *,
+    default_args: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    strict: bool = False,
+) -> dict[str, DAG]:
+    """Make a DAG of every cohort in a file, or in all ``*.yaml`` and ``*.yml`` files below a folder.
+
+    A cohort that is defined wrongly becomes an import error of its own file, and the others load.
+
+    :param path: a file or a folder; a relative path starts at the folder of the DAG file that calls.
+    :param default_args: for every task; added to two retries with growing delay.
+    :param tags: added to ``kubit-braze`` and ``cohort:<id>``.
+    :param strict: raise instead when a cohort is wrong, as a test in CI wants it.
+    :return: DAG id to DAG. The DAGs register themselves; nothing has to be done with this.
+    :raises CohortFilesError: with ``strict``, with the problems of every cohort.
+    """
+    read = read_cohorts(_from_caller(Path(path)))
+    problems = list(read.problems)
+    # A worker parses the file again for a single task, and needs only that task's DAG.
+    wanted = get_parsing_context().dag_id
+    dags: dict[str, DAG] = {}
+    for loaded in read.cohorts:
+        if wanted in (None, loaded.cohort.dag_id):
+            try:
+                dag = cohort_dag(loaded.cohort, default_args=default_args, tags=tags, source=loaded.place)
+            except CohortConfigError as error:
+                problems.append(error)
+            else:
+                dags[dag.dag_id] = dag
+    if problems and strict:
+        raise CohortFilesError(problems)
+    if wanted is not None:
+        # The log of one cohort's task is no place for the others' problems.
+        problems = [problem for problem in problems if f"kubit_braze__{problem.cohort}" == wanted]
+    by_file: dict[str, list[CohortConfigError]] = defaultdict(list)
+    for problem in problems:
+        by_file[_file_of(problem, str(path))].append(problem)
+    for file, of_file in by_file.items():
+        report_broken_cohorts(file, of_file)
+    return dags
+
+
+def cohort_dag(
+    cohort: Cohort,
+    *,
+    default_args: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    source: str | None = None,
+) -> DAG:
+    """Make the DAG of one cohort: wait for it, import it, tell people.
+
+    .. code-block:: python
+
+        cohort_dag(
+            Cohort(
+                id="power_users",
+                source={"table": "ANALYTICS.KUBIT.POWER_USERS"},
+                identifiers={"external_id": "USER_ID"},
+                schedule={"mode": "daily", "at": "06:00", "timezone": "Europe/Berlin"},
+            )
+        )
+
+    :param cohort: the cohort.
+    :param default_args: for every task; added to two retries with growing delay.
+    :param tags: added to ``kubit-braze`` and ``cohort:<id>``.
+    :param source: where the cohort is defined, for messages; default: this DAG file.
+    :raises CohortConfigError: when the same DAG file has a DAG of this cohort already, or mail is wanted and the SMTP
+        provider is not installed.
+    """
+    _refuse_second_schedule(cohort, source)
+    _refuse_mail_without_smtp(cohort, source)
+    options = {
+        "dry_run": ("Dry run", "Count what would be added and removed, and send nothing."),
+        "full_resync": (
+            "Full resync",
+            "Send every member once more, also those Braze already has. Costs data points.",
+        ),
+        "override_guards": ("Override guards", "Let this one import pass, whatever the guards say."),
+    }
+    with DAG(
+        dag_id=cohort.dag_id,
+        dag_display_name=cohort.name,
+        description=f"Cohort {cohort.name!r} from Snowflake to Braze: {_when(cohort)}",
+        schedule=timetable_of(cohort.schedule),
+        start_date=start_date_of(cohort.schedule),
+        catchup=False,
+        max_active_runs=1,
+        tags=["kubit-braze", f"cohort:{cohort.id}", *tags],
+        default_args={**DEFAULT_ARGS, **(default_args or {})},
+        doc_md=_doc(cohort),
+        params={
+            name: Param(False, type="boolean", title=title, description=text)
+            for name, (title, text) in options.items()
+        },
+    ) as dag:
+        dag.kubit_braze_source = source  # type: ignore[attr-defined]
+        import_to_braze = CohortToBrazeOperator(
+            task_id="import_to_braze",
+            cohort=cohort,
+            outlets=[cohort_asset(cohort.id, cohort.braze.conn_id)],
+        )
+        _sensor(cohort) >> import_to_braze
+        if cohort.notify:
+            notify = NotifyImportOperator(
+                task_id="notify",
+                recipients=[_raw(address) for address in cohort.notify],
+                cohort_id=cohort.id,
+                cohort_name=_raw(cohort.name),
+            )
+            import_to_braze >> notify.as_teardown()
+    return dag
+
+
+def _sensor(cohort: Cohort) -> SnowflakeCohortSensor:
+    source, ready = cohort.source, cohort.source.ready
+    scheduled = cohort.schedule is not None and cohort.schedule.mode != "once"
+    return SnowflakeCohortSensor(
+        task_id="wait_for_cohort",
+        table=_raw(source.table) if source.table else None,
+        sql=None if source.table else _raw(source.select),
+        ready_column=_raw(ready.column) if ready else None,
+        within=ready.within if ready else None,
+        # Whether an empty cohort may be imported is for the guards to say.
+        min_members=0,
+        snowflake_conn_id=_raw(source.conn_id),
+        cohort_id=cohort.id,
+        # Mode once has no tick of its own that the data could belong to.
+        as_of="run" if scheduled else "now",
+    )
+
+
+def _raw(text: str) -> str:
+    """Keep a cohort file's text from being read as a Jinja template, or as the path of one."""
+    if "{" not in text and not text.endswith(".sql"):
+        return text
+    # A string literal of Jinja's, which takes JSON's escapes.
+    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
+
+
+def _refuse_second_schedule(cohort: Cohort, source: str | None) -> None:
+    other = defined_in_this_parse(cohort.dag_id)
+    if other is not None:
+        place = getattr(other, "kubit_braze_source", None) or "the same DAG file"
+        raise CohortConfigError(
+            f"a cohort {cohort.id!r} is also defined in {place}, and a cohort has one live schedule",
+            fix="rename one of them, or remove it",
+            file=source,
+            cohort=cohort.id,
+            field="id",
+        )
+
+
+def _refuse_mail_without_smtp(cohort: Cohort, source: str | None) -> None:
+    if cohort.notify and find_spec("airflow.providers.smtp") is None:
+        raise CohortConfigError(
+            "notify names recipients, but Airflow's SMTP provider is not installed",
+            fix="run pip install 'airflow-provider-kubit-braze[email]', or remove notify",
+            file=source,
+            cohort=cohort.id,
+            field="notify",
+        )
+
+
+def _when(cohort: Cohort) -> str:
+    return cohort.schedule.words() if cohort.schedule else "on request"
+
+
+def _doc(cohort: Cohort) -> str:
+    source = cohort.source
+    rows = {
+        "Comes from": f"`{source.table}`" if source.table else "a query",
+        "Schedule": _when(cohort),
+        "In Braze": f"custom attribute `{cohort.attribute}` is `true`",
+        "Connections": f"`{source.conn_id}`, `{cohort.braze.conn_id}`",
+        "Mail to": ", ".join(cohort.notify) or "nobody",
+    }
+    table = "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows.items())
+    return f"### {cohort.name}\n\n| | |\n|---|---|\n{table}\n"
+
+
+def _file_of(problem: CohortConfigError, path: str) -> str:
+    """Return the path in ``file.yaml:12``."""
+    file, colon, line = (problem.file or path).rpartition(":")
+    return file if colon and line.isdecimal() else problem.file or path
+
+
+def _from_caller(path: Path) -> Path:
+    """Resolve a relative path at the folder of the DAG file; a worker's own folder means nothing to its author."""
+    import sys
+
+    if path.is_absolute():
+        return path
+    caller = sys._getframe(2).f_globals.get("__file__")
+    return Path(caller).parent / path if caller else path

@@ -1,0 +1,1 @@
+"""The e-mail at the end of an import."""

@@ -1,0 +1,1 @@
+"""A local Braze, Snowflake and mailbox, to try and to test with."""

@@ -1,0 +1,1 @@
+"""Snowflake: the plan, the ledger, the stream of changes."""

@@ -1,0 +1,113 @@
+"""One Snowflake session: statements with a query tag, transactions, and errors in words for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.cursor import SnowflakeCursor
+
+log = logging.getLogger(__name__)
+
+# What the connector puts before the words varies: errno, SQLSTATE and query id, or the errno alone and twice.
+_PREFIX = re.compile(r"(?:\d{6}(?: \(\w{5}\))?:\s*(?:[0-9a-f]{8}-[0-9a-f-]{27}:\s*|None:\s*)?)+")
+# SQLSTATE class 22 is "data exception": the words of such an error quote values from rows, so user ids.
+_DATA_EXCEPTION = "22"
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+_PART = re.compile(r'[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"]|"")+"')
+
+
+def split_name(name: str) -> list[str]:
+    """Split a dotted Snowflake name into its parts.
+
+    :raises ValueError: when a part is neither a plain nor a double-quoted identifier.
+    """
+    parts = _PART.findall(name)
+    if not parts or ".".join(parts) != name:
+        raise ValueError(f"{name!r} is not a Snowflake name")
+    return [str(part) for part in parts]
+
+
+def stored_name(identifier: str) -> str:
+    """Return an identifier as Snowflake stores it: unquoted ones in upper case, quoted ones as they are."""
+    if identifier.startswith('"'):
+        return identifier[1:-1].replace('""', '"')
+    return identifier.upper()
+
+
+def first_line(error: BaseException) -> str:
+    """Return what Snowflake says, on one line, without its query id and without values from rows."""
+    text = str(getattr(error, "msg", None) or error).strip()
+    if prefix := _PREFIX.match(text):
+        text = text[prefix.end() :]
+    if str(getattr(error, "sqlstate", None) or "").startswith(_DATA_EXCEPTION):
+        text = _QUOTED.sub("'...'", text)
+    return " ".join(text.split())[:400]
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether Snowflake understood a statement and said no, as opposed to not being reached at all."""
+    from snowflake.connector.errors import DatabaseError, OperationalError
+
+    return isinstance(error, DatabaseError) and not isinstance(error, OperationalError)
+
+
+class Session:
+    """A Snowflake connection of one thread.
+
+    :param connection: a connection of the Snowflake connector, in its default autocommit mode.
+    :param tag: what the ``QUERY_TAG`` of every statement says, as JSON.
+    """
+
+    def __init__(self, connection: SnowflakeConnection, *, tag: dict[str, str]) -> None:
+        self.connection = connection
+        # Not through session_parameters: with those the hook's connection does not roll back.
+        try:
+            self.execute("ALTER SESSION SET QUERY_TAG = %s", (json.dumps(tag, sort_keys=True),))
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            # A tag helps whoever reads the query history; an import does not depend on it.
+            log.warning("Snowflake does not take the QUERY_TAG: %s", first_line(error))
+
+    def execute(self, sql: str, params: Sequence[Any] | None = None) -> SnowflakeCursor:
+        """Run one statement. With ``params``, a literal % in ``sql`` is written %%."""
+        cursor = self.connection.cursor()
+        cursor.execute(sql, params)
+        return cursor
+
+    def rows(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return all its rows."""
+        return [tuple(row) for row in self.execute(sql, params).fetchall()]
+
+    def row(self, sql: str, params: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """Run a statement that returns exactly one row."""
+        (row,) = self.rows(sql, params)
+        return row
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back by Snowflake."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the statements inside as one: all of them count, or none."""
+        self.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            try:
+                self.execute("ROLLBACK")
+            except Exception as error:
+                # The reason for it says more; and Snowflake rolls back when the session ends.
+                log.warning("Snowflake did not roll back: %s", first_line(error))
+            raise
+        self.execute("COMMIT")

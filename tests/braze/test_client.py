@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_kubit_braze.braze.client import BrazeClient
+from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
+from airflow_provider_kubit_braze.exceptions import (
+    BrazeAuthError,
+    BrazeEndpointError,
+    BrazeError,
+    BrazeRequestError,
+    BrazeUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY = "5ecret-rest-key"
+IMPORT_KEY = "5ecret-import-key"
+PARTNER_KEY = "5ecret-partner-key"
+USER = "u5er-0001"
+NOTHING_VALID = "Valid data must be provided in the 'attributes', 'events', or 'purchases' fields."
+
+Answer = tuple[int, "dict[str, Any] | str"]
+
+
+@dataclass
+class StandIn:
+    """Just enough of an HTTP server to answer as Braze does; what Braze does is tested in tests/sandbox."""
+
+    url: str = ""
+    answers: dict[str, Answer] = field(default_factory=dict)
+    seen: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    before_answer: Callable[[], object] = lambda: None
+
+
+@pytest.fixture
+def braze() -> Iterator[StandIn]:
+    stand_in = StandIn(
+        answers={
+            "/users/track": (400, {"message": NOTHING_VALID}),
+            "/users/export/ids": (201, {"message": "success", "users": [], "invalid_user_ids": []}),
+            "/partners/kubit/cohorts/users": (201, {}),
+        }
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            stand_in.seen.append((self.path, dict(self.headers), json.loads(body)))
+            stand_in.before_answer()
+            status, answer = stand_in.answers.get(self.path, (404, {"message": "Invalid URL"}))
+            sent = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", f"{stand_in.url}/users/export/ids")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield stand_in
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def client_of(url: str, **changes: Any) -> BrazeClient:
+    return BrazeClient(BrazeSettings(base_url=url, rest_key=KEY, workspace="w", **changes))
+
+
+def everything_in(error: BaseException) -> str:
+    """Everything a traceback, a log or a debugger could show of an exception."""
+    chained = (error.__cause__, error.__context__)
+    return " ".join([str(error), repr(error), str(vars(error)), *(everything_in(c) for c in chained if c)])
+
+
+def test_a_call_carries_key_user_agent_and_body(braze: StandIn) -> None:
+    braze.answers["/users/track"] = (201, {"message": "success", "attributes_processed": 1})
+    with client_of(braze.url) as client:
+        response = client.post("/users/track", {"attributes": [{"external_id": USER}]})
+    assert (response.status, response.message, response.accepted) == (201, "success", True)
+    assert (response.body or {})["attributes_processed"] == 1
+    (path, headers, body) = braze.seen[0]
+    assert (path, body) == ("/users/track", {"attributes": [{"external_id": USER}]})
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"].startswith("partner-Kubit-AirflowProviderKubitBraze/")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "says"),
+    [
+        (
+            401,
+            {"message": f"Invalid API key: {KEY}"},
+            BrazeAuthError,
+            "does not know this REST API key (401): check",
+        ),
+        (401, {"message": "Invalid API key: another"}, BrazeAuthError, "Invalid API key: ***"),
+        (403, {"message": "Access Denied"}, BrazeAuthError, "lacks the permission users.track (403)"),
+        (404, {"message": "Invalid URL"}, BrazeEndpointError, "check the connection's host"),
+        (302, "", BrazeEndpointError, "as a Braze REST endpoint does (302)"),
+        (200, "<html>welcome</html>", BrazeEndpointError, "as a Braze REST endpoint does (200)"),
+        (200, "[1]", BrazeEndpointError, "as a Braze REST endpoint does (200)"),
+        (201, {"message": "queued somewhere"}, BrazeRequestError, "queued somewhere"),
+        (400, {"message": NOTHING_VALID}, BrazeRequestError, NOTHING_VALID),
+        (413, "too large", BrazeRequestError, "(413)"),
+        (408, {}, BrazeUnavailableError, "(408)"),
+        (423, {"message": "Resource locked"}, BrazeUnavailableError, "Resource locked"),
+        (429, {"message": "Rate limited"}, BrazeUnavailableError, "(429)"),
+        (500, {}, BrazeUnavailableError, "(500)"),
+        (503, "<html>", BrazeUnavailableError, "cannot take /users/track now (503)"),
+    ],
+)
+def test_each_status_says_what_to_do_and_shows_no_key(
+    braze: StandIn, status: int, body: dict[str, Any] | str, expected: type[BrazeError], says: str
+) -> None:
+    braze.answers["/users/track"] = (status, body)
+    with client_of(braze.url) as client, pytest.raises(BrazeError) as refused:
+        client.post("/users/track", {"attributes": [{"external_id": USER}]})
+    assert type(refused.value) is expected
+    assert refused.value.status == status
+    assert says in str(refused.value)
+    for secret in (KEY, "another", USER):
+        assert secret not in everything_in(refused.value)
+
+
+def test_a_redirect_is_not_followed_so_that_no_other_host_gets_the_key(braze: StandIn) -> None:
+    braze.answers["/users/track"] = (307, "")
+    with client_of(braze.url) as client, pytest.raises(BrazeEndpointError):
+        client.post("/users/track", {})
+    assert [path for path, _, _ in braze.seen] == ["/users/track"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_nobody_listening_is_about_the_endpoint() -> None:
+    with client_of(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(BrazeEndpointError) as refused:
+        client.post("/users/track", {"attributes": [{"external_id": USER}]})
+    assert "Nothing listens at 127.0.0.1:" in str(refused.value)
+    assert refused.value.status is None
+    assert refused.value.__context__ is None
+
+
+def test_an_unknown_name_is_about_the_endpoint(mocker: Any) -> None:
+    mocker.patch(
+        "socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    )
+    with client_of("https://rest.nowhere.invalid") as client, pytest.raises(BrazeEndpointError) as refused:
+        client.post("/users/track", {"attributes": [{"external_id": USER}]})
+    assert "There is no host rest.nowhere.invalid" in str(refused.value)
+    assert USER not in everything_in(refused.value)
+
+
+def test_plain_http_where_tls_is_expected_is_about_the_endpoint(braze: StandIn) -> None:
+    with (
+        client_of(braze.url.replace("http:", "https:")) as client,
+        pytest.raises(BrazeEndpointError) as refused,
+    ):
+        client.post("/users/track", {})
+    assert "No TLS connection" in str(refused.value)
+    assert KEY not in everything_in(refused.value)
+
+
+def test_silence_ends_with_the_time_limit(braze: StandIn) -> None:
+    answered = threading.Event()
+    braze.before_answer = lambda: answered.wait(60)
+    with client_of(braze.url, timeout=0.05) as client, pytest.raises(BrazeUnavailableError) as refused:
+        client.post("/users/track", {"attributes": [{"external_id": USER}]})
+    answered.set()
+    assert "did not answer within 0.05 seconds" in str(refused.value)
+    assert USER not in everything_in(refused.value)
+
+
+def test_a_broken_connection_may_be_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with client_of(url) as client, pytest.raises(BrazeUnavailableError) as refused:
+            client.post("/users/track", {})
+        thread.join()
+    assert "broke before the answer was complete" in str(refused.value)
+    assert KEY not in everything_in(refused.value)
+
+
+def test_a_proxy_never_sees_a_request_for_this_machine(
+    braze: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with client_of(braze.url) as client:
+        assert client.check()[0].level == "ok"
+
+
+def test_a_netrc_file_does_not_replace_the_key(
+    braze: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with client_of(braze.url) as client:
+        client.check()
+    assert braze.seen[0][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_users_are_looked_up_by_ids_and_aliases(braze: StandIn) -> None:
+    braze.answers["/users/export/ids"] = (
+        201,
+        {"message": "success", "users": [{"external_id": USER}], "invalid_user_ids": ["nobody"]},
+    )
+    alias = {"alias_name": "n", "alias_label": "l"}
+    with client_of(braze.url) as client:
+        found = client.export_ids(
+            external_ids=[USER, "nobody"],
+            user_aliases=[alias],
+            fields_to_export=["external_id", "custom_attributes"],
+        )
+    assert found.users == ({"external_id": USER},)
+    assert found.invalid_user_ids == ("nobody",)
+    assert USER not in repr(found)
+    assert braze.seen[0][2] == {
+        "external_ids": [USER, "nobody"],
+        "user_aliases": [alias],
+        "fields_to_export": ["external_id", "custom_attributes"],
+    }
+
+
+@pytest.mark.parametrize("kind", ["braze_id", "device_id", "email_address", "phone"])
+def test_one_user_is_looked_up_by_another_kind_of_identifier(braze: StandIn, kind: str) -> None:
+    given: dict[str, Any] = {kind: "x"}
+    with client_of(braze.url) as client:
+        client.export_ids(**given, fields_to_export=["external_id"])
+    assert braze.seen[0][2] == {kind: "x", "fields_to_export": ["external_id"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param({}, "exactly one kind", id="nobody"),
+        pytest.param({"external_ids": ["a"], "phone": "+1"}, "exactly one kind", id="two kinds"),
+        pytest.param(
+            {"external_ids": [str(n) for n in range(51)]}, "at most 50 users in one call, not 51", id="51"
+        ),
+        pytest.param(
+            {"external_ids": ["a"] * 50, "user_aliases": [{"alias_name": "n", "alias_label": "l"}]},
+            "not 51",
+            id="51 of two kinds",
+        ),
+        pytest.param(
+            {"external_ids": ["a"], "fields_to_export": []}, "needs fields_to_export", id="no fields"
+        ),
+    ],
+)
+def test_an_impossible_look_up_is_refused_before_it_is_sent(
+    braze: StandIn, arguments: dict[str, Any], says: str
+) -> None:
+    with client_of(braze.url) as client, pytest.raises(ValueError, match=says):
+        client.export_ids(**{"fields_to_export": ["external_id"], **arguments})
+    assert braze.seen == []
+
+
+def test_fifty_users_fit_in_one_look_up(braze: StandIn) -> None:
+    with client_of(braze.url) as client:
+        client.export_ids(external_ids=[str(n) for n in range(50)], fields_to_export=["external_id"])
+    assert len(braze.seen[0][2]["external_ids"]) == 50
+
+
+def levels_and_text(client: BrazeClient) -> tuple[list[str], str]:
+    findings = client.check()
+    return [finding.level for finding in findings], " ".join(finding.text for finding in findings)
+
+
+def test_the_check_changes_nothing_and_says_what_the_key_can_do(braze: StandIn) -> None:
+    with client_of(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["ok", "ok"]
+    assert "users.track" in text
+    assert "users.export.ids" in text
+    assert [(path, body) for path, _, body in braze.seen] == [
+        ("/users/track", {"attributes": []}),
+        (
+            "/users/export/ids",
+            {"external_ids": ["kubit_braze_connection_test"], "fields_to_export": ["external_id"]},
+        ),
+    ]
+
+
+def test_the_check_asks_the_bulk_endpoint_when_imports_would(braze: StandIn) -> None:
+    braze.answers["/users/track/bulk"] = (403, {"message": "Access Denied"})
+    with client_of(braze.url, bulk=True) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["problem"]
+    assert "lacks the permission users.track.bulk (403)" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        pytest.param(
+            (401, {"message": f"Invalid API key: {KEY}"}), "does not know this REST API key", id="401"
+        ),
+        pytest.param((403, {"message": "Access Denied"}), "lacks the permission users.track ", id="403"),
+        pytest.param((404, {"message": "Invalid URL"}), "check the connection's host", id="404"),
+        pytest.param(
+            (400, "<html>Bad Request</html>"), "as a Braze REST endpoint does (400)", id="not braze"
+        ),
+        pytest.param((429, {"message": "Rate limited"}), "(429)", id="429"),
+    ],
+)
+def test_the_check_stops_at_a_key_that_cannot_import(braze: StandIn, answer: Answer, says: str) -> None:
+    braze.answers["/users/track"] = answer
+    with client_of(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["problem"]
+    assert says in text
+    assert KEY not in text
+    assert len(braze.seen) == 1
+
+
+def test_the_check_turns_silence_into_a_finding() -> None:
+    with client_of(f"http://127.0.0.1:{free_port()}") as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["problem"]
+    assert "Nothing listens" in text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_cannot_verify_can_still_import(braze: StandIn, status: int) -> None:
+    braze.answers["/users/export/ids"] = (status, {"message": f"Access denied {KEY}"})
+    with client_of(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["ok", "note"]
+    assert "Verification is not possible: the key lacks users.export.ids." in text
+    assert KEY not in text
+
+
+def test_verification_that_is_out_of_order_is_a_note(braze: StandIn) -> None:
+    braze.answers["/users/export/ids"] = (503, {})
+    with client_of(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["ok", "note"]
+    assert "could not be tried" in text
+    assert "(503)" in text
+
+
+def partner_client(url: str) -> BrazeClient:
+    return client_of(url, client_secret=IMPORT_KEY, partner_api_key=PARTNER_KEY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((201, {}), id="accepted"),
+        pytest.param((200, ""), id="accepted without a body"),
+        pytest.param(
+            (400, {"message": "`cohort_changes` must be an array of objects"}), id="only the list is refused"
+        ),
+    ],
+)
+def test_partner_keys_are_tried_with_an_empty_change(braze: StandIn, answer: Answer) -> None:
+    braze.answers["/partners/kubit/cohorts/users"] = answer
+    with partner_client(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["ok", "ok", "ok"]
+    assert "partner cohort keys of kubit" in text
+    path, headers, body = braze.seen[2]
+    assert path == "/partners/kubit/cohorts/users"
+    assert "Authorization" not in headers
+    assert body == {
+        "partner_api_key": PARTNER_KEY,
+        "client_secret": IMPORT_KEY,
+        "cohort_id": "kubit_braze_connection_test",
+        "cohort_changes": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((401, {"message": "Invalid Partner API key"}), "refuses the partner cohort keys (401)"),
+        (
+            (401, {"message": f"Partner not enabled for client with client secret: {IMPORT_KEY}"}),
+            "Partner not enabled for client with client secret: ***",
+        ),
+        ((404, {"message": "Invalid URL"}), "check the connection's host or partner"),
+        ((423, {"message": "Resource locked"}), "Resource locked"),
+    ],
+)
+def test_wrong_partner_keys_are_a_problem(braze: StandIn, answer: Answer, says: str) -> None:
+    braze.answers["/partners/kubit/cohorts/users"] = answer
+    with partner_client(braze.url) as client:
+        levels, text = levels_and_text(client)
+    assert levels == ["ok", "ok", "problem"]
+    assert says in text
+    assert "5ecret" not in text
+
+
+def test_neither_client_nor_answer_shows_a_key_or_a_user(braze: StandIn) -> None:
+    braze.answers["/users/track"] = (201, {"message": "success", "errors": [USER]})
+    with partner_client(braze.url) as client:
+        response = client.post("/users/track", {})
+        assert "5ecret" not in repr(client)
+    assert USER not in repr(response)

@@ -1,0 +1,71 @@
+"""What holds for every test: an Airflow home of the run's own, and nothing of the developer's Airflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+if any(name == "airflow" or name.startswith("airflow.") for name in sys.modules):
+    raise pytest.UsageError("Airflow was imported before tests/conftest.py could give it a home of its own")
+
+# Airflow reads its configuration once, while it is imported, so this cannot wait for a fixture. Connections,
+# variables and settings of the developer's shell are not for the tests.
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFLOW__"))]:
+    del os.environ[_name]
+
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="kubit-braze-tests-"))
+(AIRFLOW_HOME / "dags").mkdir()
+
+os.environ.update(
+    {
+        "AIRFLOW_HOME": str(AIRFLOW_HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(AIRFLOW_HOME / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # Everything is on this machine: a proxy of the developer's would only be in the way.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the home, unless ``KEEP_AIRFLOW_HOME`` asks for it."""
+    if os.environ.get("KEEP_AIRFLOW_HOME"):
+        sys.stderr.write(f"kept {AIRFLOW_HOME}\n")
+    else:
+        shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's top folder."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database, made when a test first needs it."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def dags_folder() -> Iterator[Path]:
+    """Airflow's folder of DAG files, empty; ``dag.test()`` reads all of it each time."""
+    folder = AIRFLOW_HOME / "dags"
+    yield folder
+    shutil.rmtree(folder)
+    folder.mkdir()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from airflow_provider_kubit_braze.core.cohort import Cohort, cohort_json_schema
+from airflow_provider_kubit_braze.core.yaml_text import parse_yaml
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator  # type: ignore[import-untyped]
+
+ONE = "{id: vip, source: {table: A.B.C}, identifiers: {external_id: USER_ID}"
+
+
+@pytest.fixture(scope="module")
+def schema() -> Validator:
+    jsonschema.Draft202012Validator.check_schema(cohort_json_schema())
+    return jsonschema.Draft202012Validator(cohort_json_schema())
+
+
+def accepted(text: str) -> bool:
+    try:
+        Cohort(**parse_yaml(text, file="f"))
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ONE + "}",
+        ONE + ", name: null, schedule: null, notify: [], holdout: 0%}",
+        ONE + ", holdout: 12.5%, notify: [a@b.c]}",
+        ONE + ", schedule: {mode: once}}",
+        ONE + ", schedule: {mode: daily, at: 10:30, timezone: Europe/Berlin}}",
+        ONE + ", schedule: {mode: weekly, at: '10:30', on: Monday}}",
+        ONE + ", schedule: {mode: monthly, at: '10:30', on: last}}",
+        ONE + ", schedule: {mode: monthly, at: '10:30', on: 28}}",
+        ONE + ", braze: {on_exit: false, attribute: null, create_users: true, deliver_as: attribute}}",
+        ONE + ", braze: {on_exit: unset, attribute: VIP customer}}",
+        ONE + ", guards: {max_removed: null, max_added: 5, max_rejected: 0.5%, max_data_points: 0}}",
+        "{id: v, source: {sql: SELECT 1, ready: {column: C, within: 26h}}, identifiers: {email: '\"E M\"'}}",
+        "{id: v, source: {table: '\"a-b\".C'}, identifiers: {user_alias: {label: crm, name: N}, phone: P}}",
+    ],
+)
+def test_the_schema_takes_what_the_models_take(schema: Validator, text: str) -> None:
+    assert accepted(text)
+    schema.validate(parse_yaml(text, file="f"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{id: vip}",
+        "{id: VIP, source: {table: A}, identifiers: {external_id: U}}",
+        "{id: vip, source: {}, identifiers: {external_id: U}}",
+        "{id: vip, source: {table: A, sql: SELECT 1}, identifiers: {external_id: U}}",
+        "{id: vip, source: {criteria: {}}, identifiers: {external_id: U}}",
+        "{id: vip, source: {table: A B}, identifiers: {external_id: U}}",
+        "{id: vip, source: {table: A}, identifiers: {}}",
+        "{id: vip, source: {table: A}, identifiers: {user_alias: N}}",
+        "{id: vip, source: {table: A}, identifiers: {device_id: N}}",
+        "{id: vip, source: {table: A, ready: {column: C}}, identifiers: {email: N}}",
+        "{id: vip, source: {table: A, ready: {column: C, within: 26}}, identifiers: {email: N}}",
+        ONE + ", schedule: {mode: hourly}}",
+        ONE + ", schedule: {mode: once, at: '09:00'}}",
+        ONE + ", schedule: {mode: daily}}",
+        ONE + ", schedule: {mode: daily, at: '09:00', on: monday}}",
+        ONE + ", schedule: {mode: daily, at: '24:00'}}",
+        ONE + ", schedule: {mode: weekly, at: '09:00'}}",
+        ONE + ", schedule: {mode: weekly, at: '09:00', on: 3}}",
+        ONE + ", schedule: {mode: weekly, at: '09:00', on: last}}",
+        ONE + ", schedule: {mode: monthly, at: '09:00', on: 31}}",
+        ONE + ", schedule: {mode: monthly, at: '09:00', on: monday}}",
+        ONE + ", notify: a@b.c}",
+        ONE + ", notify: [nobody]}",
+        ONE + ", braze: {attribute: email}}",
+        ONE + ", braze: {attribute: _x}}",
+        ONE + ", braze: {deliver_as: partner_cohort}}",
+        ONE + ", braze: {on_exit: true}}",
+        ONE + ", braze: null}",
+        ONE + ", guards: {max_removed: 0.3}}",
+        ONE + ", guards: {max_removed: -1}}",
+        ONE + ", guards: {allow_empty: no}}",
+        ONE + ", holdout: 0.1}",
+        ONE + ", unknown: 1}",
+    ],
+)
+def test_the_schema_refuses_what_the_models_refuse(schema: Validator, text: str) -> None:
+    assert not accepted(text)
+    assert not schema.is_valid(parse_yaml(text, file="f"))
+
+
+LIST: dict[str, Any] = {
+    "defaults": {
+        "identifiers": {"external_id": "U"},
+        "schedule": {"at": "09:00"},
+        "source": {"conn_id": "s"},
+    },
+    "cohorts": [{"id": "a", "source": {"table": "A"}, "schedule": {"mode": "daily"}}],
+}
+
+
+def test_with_defaults_neither_half_has_to_be_complete(schema: Validator) -> None:
+    schema.validate(LIST)
+    assert not schema.is_valid({"cohorts": LIST["cohorts"]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cohorts": []},
+        {"cohorts": [{"source": {"table": "A"}}]},
+        {"cohorts": [{"id": "a", "sourse": {}}]},
+        {"defaults": {"guards": {"max_removed": 0.3}}},
+        {"extra": 1},
+    ],
+    ids=["no cohort", "no id", "misspelt key", "bad default", "unknown key"],
+)
+def test_a_bad_list_is_refused(schema: Validator, change: dict[str, Any]) -> None:
+    assert not schema.is_valid({**LIST, **change})
+
+
+def test_the_schema_describes_and_defaults_every_key_for_editors() -> None:
+    definitions = cohort_json_schema()["$defs"]
+    for part in ("Cohort", "Source", "Ready", "Schedule", "BrazeTarget", "Guards"):
+        assert ":param" not in definitions[part]["description"]
+        assert all("description" in key for key in definitions[part]["properties"].values()), part
+    assert definitions["Guards"]["properties"]["max_removed"]["default"] == "30%"
+    assert set(definitions["Cohort"]["properties"]) == set(Cohort.model_fields)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_kubit_braze.core.payload import AttributeWriter, alias_kind, track_body
+
+# Characters that JSON has to escape, or that are more than one byte long.
+AWKWARD = 'a"b\\c/d\n\u2028é😀 '
+
+
+def written(action: str, kind: str, *users: str, **writer: Any) -> list[dict[str, Any]]:
+    objects = AttributeWriter(**{"attribute": "in_cohort", **writer}).objects(action, kind, users)
+    return [json.loads(text) for text in objects]
+
+
+@pytest.mark.parametrize("kind", ["external_id", "braze_id", "email", "phone"])
+def test_an_object_holds_identifier_boolean_and_flag_and_nothing_else(kind: str) -> None:
+    assert written("enter", kind, "u") == [{kind: "u", "in_cohort": True, "_update_existing_only": True}]
+
+
+def test_an_alias_is_an_object_of_label_and_name() -> None:
+    (found,) = written("enter", alias_kind('my "label":'), "u")
+
+    assert found == {
+        "user_alias": {"alias_label": 'my "label":', "alias_name": "u"},
+        "in_cohort": True,
+        "_update_existing_only": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("action", "on_exit", "value"),
+    [
+        ("enter", "false", True),
+        ("refresh", "false", True),
+        ("leave", "false", False),
+        ("enter", "unset", True),
+        ("refresh", "unset", True),
+        ("leave", "unset", None),
+    ],
+)
+def test_the_action_decides_the_value(action: str, on_exit: str, value: bool | None) -> None:
+    (found,) = written(action, "external_id", "u", on_exit=on_exit)
+
+    assert found["in_cohort"] is value
+
+
+@pytest.mark.parametrize(
+    ("action", "create_users", "only_existing"),
+    [
+        pytest.param("enter", False, True, id="nobody is created by default"),
+        pytest.param("enter", True, False, id="entrants may be created"),
+        pytest.param("refresh", True, False, id="and those sent again"),
+        pytest.param("leave", True, True, id="leavers never are"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["external_id", alias_kind("label")])
+def test_users_are_created_only_on_request_and_never_to_be_removed(
+    kind: str, action: str, create_users: bool, only_existing: bool
+) -> None:
+    (found,) = written(action, kind, "u", create_users=create_users)
+
+    assert found["_update_existing_only"] is only_existing
+
+
+@pytest.mark.parametrize("kind", ["external_id", alias_kind("label")])
+def test_any_text_survives_as_it_is(kind: str) -> None:
+    found = written("enter", kind, AWKWARD, " padded ", attribute=AWKWARD)
+
+    users = [item.get("external_id") or item["user_alias"]["alias_name"] for item in found]
+    assert users == [AWKWARD, " padded "]
+    assert all(item[AWKWARD] is True for item in found)
+
+
+def test_a_body_holds_the_objects_in_order() -> None:
+    objects = AttributeWriter(attribute="a").objects("enter", "external_id", ["x", "y", "z"])
+
+    body = json.loads(track_body(objects))
+
+    assert list(body) == ["attributes"]
+    assert [item["external_id"] for item in body["attributes"]] == ["x", "y", "z"]
+
+
+def test_a_body_of_one_has_no_comma() -> None:
+    assert track_body([b'{"a":1}']) == b'{"attributes":[{"a":1}]}'

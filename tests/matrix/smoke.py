@@ -1,0 +1,143 @@
+"""The whole walk on whatever Airflow this interpreter has: one cohort, two imports, through ``dag.test()``.
+
+Run by ``scripts/matrix.py`` in an environment that has the wheel and nothing of this folder, with a sandbox's
+addresses in the environment. Exits with 0 when Braze, the ledger and the mails are as they should be.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HOME = Path(os.environ["AIRFLOW_HOME"])
+DAGS = HOME / "dags"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS)
+
+DAG_FILE = """
+from pathlib import Path
+from airflow_provider_kubit_braze.factory import load_cohort_dags
+
+load_cohort_dags(Path(__file__).parent / "cohorts")
+"""
+
+COHORTS = """
+cohorts:
+  - id: smoke
+    name: Smoke
+    source: {table: DEMO.PUBLIC.SMOKE, ready: {column: COMPUTED_AT, within: 26h}}
+    identifiers: {external_id: USER_ID}
+    schedule: {mode: daily, at: "09:00", timezone: America/New_York}
+    notify: [growth@example.com]
+  - id: wrong
+    source: {table: DEMO.PUBLIC.SMOKE}
+    identifiers: {external_id: USER_ID}
+    schedule: {mode: monthly, on: 31, at: "09:00"}
+"""
+
+
+def check(what: str, found: object, wanted: object) -> None:
+    """Stop unless two values are equal."""
+    if found != wanted:
+        sys.exit(f"{what}: found {found!r}, wanted {wanted!r}")
+    print(f"ok: {what}")
+
+
+def snowflake() -> Any:
+    """Connect as the DAG does."""
+    from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+
+    return SnowflakeHook("snowflake_default").get_conn()
+
+
+def braze(path: str) -> Any:
+    """Ask the local Braze's control surface."""
+    import requests
+
+    host = json.loads(os.environ["AIRFLOW_CONN_KUBIT_BRAZE_DEFAULT"])["host"]
+    if path.startswith("POST "):
+        return requests.post(host + path.removeprefix("POST "), json=[], timeout=30).json()
+    return requests.get(host + path, timeout=30).json()
+
+
+def main() -> None:
+    """Import a cohort on two days and hold Braze against the source."""
+    (DAGS / "cohorts").mkdir(parents=True)
+    (DAGS / "my_cohorts.py").write_text(DAG_FILE)
+    (DAGS / "cohorts" / "smoke.yaml").write_text(COHORTS)
+
+    import airflow
+    from airflow.utils.db import initdb
+
+    print(f"Airflow {airflow.__version__}, Python {sys.version.split()[0]}")
+    initdb()
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]  # where Airflow 2.11 has it
+    bag = DagBag(str(DAGS))
+    (file, error), *more = bag.import_errors.items()
+    check("only the wrong cohort is an import error", (Path(file).name, more), ("smoke.yaml", []))
+    check("which names cohort and field", "'wrong'" in error and "schedule.on" in error, True)
+    dag = bag.dags["kubit_braze__smoke"]
+
+    import_days(dag)
+    user_ids = {f"user-{n}" for n in range(1, 301)}
+    check("profiles in Braze", set(braze_members()), user_ids - {"user-1", "user-2"} | {"late"})
+    check("data points", braze("/_sandbox/counters")["data_points"], 300 + 3)
+
+
+def import_days(dag: Any) -> None:
+    """Import on two days with a difference, and a third time without one."""
+    import requests
+
+    host = json.loads(os.environ["AIRFLOW_CONN_KUBIT_BRAZE_DEFAULT"])["host"]
+    users = [{"external_id": f"user-{n}"} for n in range(1, 301)] + [{"external_id": "late"}]
+    requests.post(f"{host}/_sandbox/users", json=users, timeout=30).raise_for_status()
+    connection = snowflake()
+    run(connection, "CREATE TABLE DEMO.PUBLIC.SMOKE (USER_ID VARCHAR, COMPUTED_AT TIMESTAMP_NTZ)")
+    values = ", ".join(f"('user-{n}', '2026-03-01 05:00:00')" for n in range(1, 301))
+    run(connection, f"INSERT INTO DEMO.PUBLIC.SMOKE VALUES {values}")
+    results = [one_day(dag, 1)]
+    run(connection, "DELETE FROM DEMO.PUBLIC.SMOKE WHERE USER_ID IN ('user-1', 'user-2')")
+    run(connection, "INSERT INTO DEMO.PUBLIC.SMOKE VALUES ('late', '2026-03-02 05:00:00')")
+    results += [one_day(dag, 2)]
+    run(connection, "UPDATE DEMO.PUBLIC.SMOKE SET COMPUTED_AT = '2026-03-03 05:00:00'")
+    results += [one_day(dag, 3)]
+    rows = run(
+        connection,
+        "SELECT OUTCOME, ADDED, REMOVED, USERS_IMPORTED FROM DEMO.KUBIT_BRAZE.IMPORT_RUN ORDER BY STARTED_AT",
+    )
+    check("states of the runs", results, ["success"] * 3)
+    check(
+        "the history",
+        [tuple(row) for row in rows],
+        [("success", 300, 0, 300), ("success", 1, 2, 299), ("unchanged", 0, 0, 299)],
+    )
+
+
+def one_day(dag: Any, day: int) -> str:
+    """Run the DAG for a day of March 2026; Airflow 2 and 3 name the argument differently."""
+    name = "logical_date" if "logical_date" in inspect.signature(dag.test).parameters else "execution_date"
+    return str(dag.test(**{name: datetime.datetime(2026, 3, day, 14, tzinfo=datetime.UTC)}).state)
+
+
+def run(connection: Any, sql: str) -> list[Any]:
+    """Run a statement and return its rows."""
+    with connection.cursor() as cursor:
+        return list(cursor.execute(sql).fetchall())
+
+
+def braze_members() -> list[str]:
+    """Return whom the local Braze has in the cohort."""
+    braze("POST /_sandbox/settle")
+    members: list[str] = braze("/_sandbox/cohort?attribute=kubit_cohort_smoke")["true"]
+    return members
+
+
+if __name__ == "__main__":
+    main()

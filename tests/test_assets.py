@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_0_PLUS
+from airflow_provider_kubit_braze.assets import cohort_asset, sanitize_uri
+
+
+def test_the_asset_is_named_after_the_cohort_and_found_by_connection_and_cohort() -> None:
+    asset = cohort_asset("power_users", "kubit_braze_default")
+    assert asset.uri == "braze://kubit_braze_default/cohort/power_users"
+    if AIRFLOW_V_3_0_PLUS:
+        assert asset.name == "braze_cohort_power_users"
+
+
+def test_a_connection_id_that_no_host_could_have_is_encoded() -> None:
+    assert cohort_asset("a", "eu/growth:1").uri == "braze://eu%2Fgrowth%3A1/cohort/a"
+
+
+def test_a_good_uri_passes_as_it_is() -> None:
+    uri = urlsplit("braze://growth/cohort/power_users")
+    assert sanitize_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "braze://",
+        "braze:///cohort/a",
+        "braze://growth/",
+        "braze://growth/cohort/",
+        "braze://growth/segment/a",
+        "braze://growth/cohort/a/b",
+        "braze://growth/cohort/a?b=c",
+    ],
+)
+def test_a_uri_without_connection_or_cohort_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match="braze://<connection>/cohort/<cohort>, not "):
+        sanitize_uri(urlsplit(uri))

@@ -1,0 +1,117 @@
+"""A schema of the local Snowflake for each test: its cohort table, its state tables, and eyes to look into them."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.warehouse.plan import freeze_plan
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from airflow_provider_kubit_braze.core.plan import Plan
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+
+_numbers = count(1)
+
+WORKSPACE, COHORT = "workspace", "vips"
+
+
+class Warehouse:
+    """The schema of one test.
+
+    :param session: an open session.
+    :param schema: the schema's name.
+    """
+
+    def __init__(self, session: Session, schema: str) -> None:
+        self.session = session
+        self.schema = schema
+        self.tables = Tables(schema)
+        self.key = (WORKSPACE, COHORT)
+
+    def source(self, rows: Iterable[Sequence[Any]], columns: str = "USER_ID VARCHAR") -> None:
+        """Make the cohort's table anew."""
+        self.session.execute(f"CREATE OR REPLACE TABLE {self.schema}.SOURCE ({columns})")
+        self.insert(f"{self.schema}.SOURCE", rows)
+
+    def insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        found = [tuple(row) for row in rows]
+        if found:
+            values = ", ".join("(" + ", ".join(["%s"] * len(row)) + ")" for row in found)
+            self.session.execute(f"INSERT INTO {table} VALUES {values}", [v for row in found for v in row])
+
+    def cohort(self, **fields: Any) -> Cohort:
+        given: dict[str, Any] = {
+            "id": COHORT,
+            "source": {"table": f"{self.schema}.SOURCE"},
+            "identifiers": {"external_id": "USER_ID"},
+        }
+        return Cohort(**{**given, **fields})
+
+    def freeze(self, import_id: str = "i1", *, full_resync: bool = False, **fields: Any) -> Plan:
+        with self.session.transaction():
+            return freeze_plan(
+                self.session,
+                self.tables,
+                cohort=self.cohort(**fields),
+                workspace=WORKSPACE,
+                import_id=import_id,
+                full_resync=full_resync,
+            )
+
+    def stay(self, user: str, *, held: bool = False, kind: str = "external_id") -> None:
+        """Put somebody into the cohort, as an earlier run did."""
+        row = (*self.key, kind, user, "2026-01-01 00:00:00", None, "run 0", None, held)
+        self.insert(self.tables.membership, [row])
+
+    def doubt(self, user: str, *, kind: str = "external_id") -> None:
+        """Leave it open whether an earlier change of a user got through."""
+        self.insert(self.tables.unknown, [(*self.key, kind, user, "i0", "2026-01-01 00:00:00")])
+
+    def change(self, *rows: tuple[str, str, bool], import_id: str = "i1") -> None:
+        """Write a frozen plan: action, user, held out; the sequence numbers start at 1."""
+        self.insert(
+            self.tables.change,
+            [
+                (import_id, seq, action, "external_id", user, held)
+                for seq, (action, user, held) in enumerate(rows, 1)
+            ],
+        )
+
+    def changes(self, import_id: str = "i1") -> list[tuple[Any, ...]]:
+        """Return the frozen plan: sequence number, action, kind, user, held out."""
+        return self.session.rows(
+            f"SELECT SEQ, ACTION, ID_KIND, USER_ID, HELD_OUT FROM {self.tables.change} "
+            "WHERE IMPORT_ID = %s ORDER BY SEQ",
+            (import_id,),
+        )
+
+    def stays(self) -> list[tuple[str, bool, bool]]:
+        """Return user, held out, still in; sorted."""
+        rows = self.session.rows(f"SELECT USER_ID, HELD_OUT, LEFT_AT IS NULL FROM {self.tables.membership}")
+        return sorted((user, bool(held), bool(still_in)) for user, held, still_in in rows)
+
+    def doubted(self) -> list[str]:
+        return sorted(user for (user,) in self.session.rows(f"SELECT USER_ID FROM {self.tables.unknown}"))
+
+
+@pytest.fixture
+def bare_warehouse(kubit_braze_sandbox: Sandbox) -> Iterator[Warehouse]:
+    """A schema name that nobody used yet; nothing is in it."""
+    session = Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})
+    yield Warehouse(session, f"KB_W{next(_numbers)}")
+    session.close()
+
+
+@pytest.fixture
+def warehouse(bare_warehouse: Warehouse) -> Warehouse:
+    """A schema with empty state tables."""
+    ensure_tables(bare_warehouse.session, bare_warehouse.tables)
+    return bare_warehouse

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from airflow_provider_kubit_braze.core.payload import AttributeWriter, track_body
+from airflow_provider_kubit_braze.core.ranges import Range
+from airflow_provider_kubit_braze.exceptions import PlanDamagedError
+from airflow_provider_kubit_braze.warehouse.changes import into_requests, read_objects
+
+WRITER = AttributeWriter(attribute="in")
+
+
+def read(warehouse: Any, *ranges: tuple[int, int], range_size: int = 50_000) -> list[tuple[int, list[Any]]]:
+    pieces = read_objects(
+        warehouse.session,
+        warehouse.tables,
+        import_id="i1",
+        ranges=[Range(*found) for found in ranges],
+        writer=WRITER,
+        range_size=range_size,
+    )
+    return [(start, [orjson.loads(text) for text in objects]) for start, objects in pieces]
+
+
+def numbered(pieces: list[tuple[int, list[Any]]]) -> dict[int, Any]:
+    return {start + index: found for start, objects in pieces for index, found in enumerate(objects)}
+
+
+def test_each_change_becomes_its_object_under_its_number(warehouse: Any) -> None:
+    warehouse.insert(
+        warehouse.tables.change,
+        [
+            ("i1", 1, "leave", "email", "a@example.com", False),
+            ("i1", 2, "leave", "external_id", "a", True),
+            ("i1", 3, "enter", "external_id", 'say "é" \\ \n', False),
+            ("i1", 4, "enter", "user_alias:crm", "b", False),
+            ("i1", 5, "refresh", "external_id", "c", False),
+            ("i2", 1, "enter", "external_id", "not of this plan", False),
+        ],
+    )
+    only = {"_update_existing_only": True}
+
+    assert numbered(read(warehouse, (1, 5))) == {
+        1: {"email": "a@example.com", "in": False, **only},
+        2: {"external_id": "a", "in": False, **only},
+        3: {"external_id": 'say "é" \\ \n', "in": True, **only},
+        4: {"user_alias": {"alias_label": "crm", "alias_name": "b"}, "in": True, **only},
+        5: {"external_id": "c", "in": True, **only},
+    }
+
+
+@pytest.mark.parametrize("range_size", [1, 3, 4, 100])
+def test_only_the_ranges_asked_for_are_read_whatever_a_query_takes(warehouse: Any, range_size: int) -> None:
+    warehouse.change(*[("enter", f"u{number}", False) for number in range(1, 21)])
+
+    pieces = read(warehouse, (2, 5), (7, 7), (15, 20), range_size=range_size)
+
+    assert {number: found["external_id"] for number, found in numbered(pieces).items()} == {
+        number: f"u{number}" for number in (2, 3, 4, 5, 7, 15, 16, 17, 18, 19, 20)
+    }
+    assert all(len(objects) <= range_size for _, objects in pieces)
+
+
+@pytest.mark.parametrize(
+    ("missing", "read_before"),
+    [
+        pytest.param("1 AND 1", set(), id="first"),
+        pytest.param("5 AND 5", {1, 2, 3}, id="middle"),
+        pytest.param("9 AND 9", {1, 2, 3, 4, 5, 6, 7, 8}, id="last"),
+        pytest.param("1 AND 9", set(), id="all"),
+        pytest.param("4 AND 6", {1, 2, 3}, id="a-whole-range"),
+    ],
+)
+def test_a_plan_with_a_hole_is_refused_before_what_follows_is_read(
+    warehouse: Any, missing: str, read_before: set[int]
+) -> None:
+    warehouse.change(*[("enter", f"u{number}", False) for number in range(1, 10)])
+    warehouse.session.execute(f"DELETE FROM {warehouse.tables.change} WHERE SEQ BETWEEN {missing}")
+    pieces = read_objects(
+        warehouse.session,
+        warehouse.tables,
+        import_id="i1",
+        ranges=[Range(1, 9)],
+        writer=WRITER,
+        range_size=3,
+    )
+    seen: set[int] = set()
+
+    def exhaust() -> None:
+        for start, objects in pieces:
+            seen.update(range(start, start + len(objects)))
+
+    with pytest.raises(
+        PlanDamagedError, match=r"^The plan i1 in \w+\.IMPORT_CHANGE is damaged near number \d"
+    ):
+        exhaust()
+    assert seen == read_before
+
+
+def requests(pieces: list[tuple[int, list[bytes]]], **limits: int) -> list[tuple[int, list[bytes]]]:
+    return list(into_requests(pieces, **{"max_objects": 75, "max_bytes": 10_000, **limits}))
+
+
+@pytest.mark.parametrize(
+    ("objects", "sizes"), [(1, [1]), (75, [75]), (76, [75, 1]), (151, [75, 75, 1])], ids=str
+)
+def test_a_request_holds_no_more_objects_than_it_may(objects: int, sizes: list[int]) -> None:
+    found = requests([(10, [b"x%d" % number for number in range(objects)])])
+
+    assert [len(texts) for _, texts in found] == sizes
+    assert [start for start, _ in found] == [10 + 75 * index for index in range(len(sizes))]
+    assert [text for _, texts in found for text in texts] == [b"x%d" % number for number in range(objects)]
+
+
+def test_a_request_holds_no_more_bytes_than_it_may() -> None:
+    found = requests([(1, [b"x" * 30] * 10)], max_bytes=100)
+
+    assert [len(texts) for _, texts in found] == [3, 3, 3, 1]
+    assert max(len(track_body(texts)) for _, texts in found) <= 100 + len(track_body([]))
+
+
+def test_an_object_that_is_larger_than_a_request_goes_alone() -> None:
+    found = requests([(1, [b"w" * 200, b"x", b"y" * 200, b"z"])], max_bytes=100)
+
+    assert found == [(1, [b"w" * 200]), (2, [b"x"]), (3, [b"y" * 200]), (4, [b"z"])]
+
+
+def test_pieces_are_never_joined() -> None:
+    assert requests([(1, [b"a"]), (8, [b"b"])]) == [(1, [b"a"]), (8, [b"b"])]
+
+
+def test_a_connection_that_knows_no_arrow_is_read_as_well(warehouse: Any) -> None:
+    class Plain:
+        def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+            self.rows = rows
+
+        def fetchall(self) -> list[tuple[Any, ...]]:
+            return self.rows
+
+    class Session:
+        def execute(self, _sql: str, params: tuple[str, int, int]) -> Plain:
+            _, first, last = params
+            return Plain([(n, "enter", "external_id", f"u{n}") for n in range(first, last + 1) if n <= 3])
+
+    patched: Any = type("Patched", (), {"session": Session(), "tables": warehouse.tables})()
+
+    assert [found["external_id"] for found in numbered(read(patched, (1, 3))).values()] == ["u1", "u2", "u3"]
+    with pytest.raises(PlanDamagedError):
+        read(patched, (4, 5))

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_kubit_braze.core.holdout import is_held_out
+from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.warehouse.plan import check_source
+
+KINDS = {
+    "external_id": "A",
+    "email": "B",
+    "user_alias": {"label": "50% o'ff \\ {x}", "name": '"c d"'},
+}
+
+
+def actions(warehouse: Any) -> dict[str, str]:
+    return {user: action for _, action, _, user, _ in warehouse.changes()}
+
+
+@pytest.mark.parametrize(
+    ("member", "stay", "doubt", "resync", "action"),
+    [
+        pytest.param(False, None, False, False, None, id="nobody"),
+        pytest.param(True, None, False, False, "enter", id="new"),
+        pytest.param(True, None, True, False, "enter", id="new-and-doubtful"),
+        pytest.param(True, "in", False, False, None, id="stays"),
+        pytest.param(True, "in", True, False, "refresh", id="stays-but-doubtful"),
+        pytest.param(True, "in", False, True, "refresh", id="stays-on-resync"),
+        pytest.param(True, "held", False, False, "enter", id="was-held-out"),
+        pytest.param(True, "held", True, False, "enter", id="was-held-out-and-doubtful"),
+        pytest.param(False, "in", False, False, "leave", id="left"),
+        pytest.param(False, "in", True, False, "leave", id="left-and-doubtful"),
+        pytest.param(False, "in", False, True, "leave", id="left-on-resync"),
+        pytest.param(False, None, True, False, "leave", id="gone-but-perhaps-in-braze"),
+        pytest.param(False, "held", False, False, "drop", id="left-the-holdout"),
+        pytest.param(False, "held", True, False, "leave", id="left-the-holdout-and-doubtful"),
+        pytest.param("held", None, False, False, "hold", id="new-in-the-holdout"),
+        pytest.param("held", None, True, False, "leave", id="held-out-but-perhaps-in-braze"),
+        pytest.param("held", "in", False, False, "leave", id="held-out-from-now-on"),
+        pytest.param("held", "in", False, True, "leave", id="held-out-from-now-on-resync"),
+        pytest.param("held", "held", False, False, None, id="held-out-as-before"),
+        pytest.param("held", "held", True, False, "leave", id="held-out-as-before-but-perhaps-in-braze"),
+    ],
+)
+def test_every_meeting_of_source_and_ledger_has_its_action(
+    warehouse: Any, member: bool | str, stay: str | None, doubt: bool, resync: bool, action: str | None
+) -> None:
+    share = "50%"
+    candidates = (f"u{n}" for n in range(100))
+    user = next(u for u in candidates if is_held_out("vips", "external_id", u, share) == (member == "held"))
+    warehouse.source([(user,)] if member else [])
+    if stay:
+        warehouse.stay(user, held=stay == "held")
+    if doubt:
+        warehouse.doubt(user)
+        warehouse.doubt(user)
+
+    plan = warehouse.freeze(holdout=share, full_resync=resync)
+
+    assert warehouse.changes() == (
+        [(1, action, "external_id", user, member == "held")] if action is not None else []
+    )
+    assert {
+        "enter": plan.enter,
+        "leave": plan.leave,
+        "refresh": plan.refresh,
+        "hold": plan.quiet,
+        "drop": plan.quiet,
+    }.get(action or "", 1) == 1
+    assert plan.size == (action is not None)
+    assert (plan.members, plan.in_braze, plan.held_out) == (bool(member), stay == "in", member == "held")
+
+
+def test_the_counts_are_those_of_the_source_and_of_the_ledger(warehouse: Any) -> None:
+    warehouse.source(
+        [("a",), ("a",), ("b",), ("c",), (None,), ("",), ("  ",), ("\t\r\n ",), ("x" * 988,), ("a",)]
+    )
+    for user in ("a", "gone", "away"):
+        warehouse.stay(user)
+    warehouse.doubt("elsewhere")
+
+    plan = warehouse.freeze()
+
+    assert (plan.members, plan.duplicates, plan.invalid) == (3, 2, 5)
+    assert (plan.in_braze, plan.enter, plan.leave, plan.refresh, plan.quiet) == (3, 2, 3, 0, 0)
+    assert (plan.unchanged, plan.to_send, plan.data_points) == (1, 5, 5)
+    assert actions(warehouse) == {
+        "b": "enter",
+        "c": "enter",
+        "gone": "leave",
+        "away": "leave",
+        "elsewhere": "leave",
+    }
+
+
+def test_another_cohort_or_workspace_is_not_looked_at(warehouse: Any) -> None:
+    warehouse.source([("a",)])
+    for key in (("workspace", "other"), ("other", "vips")):
+        warehouse.insert(
+            warehouse.tables.membership,
+            [(*key, "external_id", "b", "2026-01-01 00:00:00", None, "run 0", None, False)],
+        )
+        warehouse.insert(warehouse.tables.unknown, [(*key, "external_id", "c", "i0", "2026-01-01 00:00:00")])
+
+    plan = warehouse.freeze()
+
+    assert (plan.in_braze, actions(warehouse)) == (0, {"a": "enter"})
+
+
+def test_a_stay_that_ended_counts_for_nothing(warehouse: Any) -> None:
+    warehouse.source([("a",)])
+    warehouse.insert(
+        warehouse.tables.membership,
+        [(*warehouse.key, "external_id", "a", "2026-01-01 00:00:00", "2026-01-02 00:00:00", "r", "r", False)],
+    )
+
+    assert warehouse.freeze().enter == 1
+
+
+def test_leavers_come_first_and_the_order_is_always_the_same(warehouse: Any) -> None:
+    warehouse.source([(user,) for user in ("d", "b", "e", "B", "é")])
+    for user in ("z", "y", "d"):
+        warehouse.stay(user)
+    warehouse.stay("h", held=True)
+
+    first, second = (warehouse.freeze(name, full_resync=True) for name in ("i1", "i2"))
+
+    assert [(seq, action, user) for seq, action, _, user, _ in warehouse.changes("i1")] == [
+        (1, "leave", "y"),
+        (2, "leave", "z"),
+        (3, "enter", "B"),
+        (4, "enter", "b"),
+        (5, "enter", "e"),
+        (6, "enter", "é"),
+        (7, "refresh", "d"),
+        (8, "drop", "h"),
+    ]
+    assert warehouse.changes("i2") == warehouse.changes("i1")
+    assert (first.to_send, first.size) == (second.to_send, second.size) == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("row", "change"),
+    [
+        pytest.param(("x", "b", "c"), ("external_id", "x"), id="first"),
+        pytest.param((None, "b@example.com", "c"), ("email", "b@example.com"), id="second"),
+        pytest.param((None, None, "c"), ("user_alias:50% o'ff \\ {x}", "c"), id="third"),
+        pytest.param((None, None, None), None, id="none"),
+        pytest.param(("", "b@example.com", "c"), None, id="blank-is-not-null"),
+    ],
+)
+def test_the_first_identifier_that_is_not_null_names_the_user(
+    warehouse: Any, row: tuple[str | None, ...], change: tuple[str, str] | None
+) -> None:
+    warehouse.source([row], 'A VARCHAR, B VARCHAR, "c d" VARCHAR')
+
+    plan = warehouse.freeze(identifiers=KINDS)
+
+    assert [(kind, user) for _, _, kind, user, _ in warehouse.changes()] == ([change] if change else [])
+    assert plan.invalid == (change is None)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "it's",
+        'say "hi"',
+        "back\\slash\\n",
+        "100%s %d %",
+        "{user} {0}",
+        " lead",
+        "trail  ",
+        "007",
+        "-0",
+        "NULL",
+        "日本語",
+        "😀",
+        "e\u0301",
+        "a,b;--c /* d */",
+        "tab\tand\nline",
+        "x" * 987,
+        "é" * 493 + "x",
+    ],
+)
+def test_an_identifier_is_frozen_as_it_is(warehouse: Any, user: str) -> None:
+    warehouse.source([(user,)])
+
+    plan = warehouse.freeze()
+
+    assert warehouse.changes() == [(1, "enter", "external_id", user, False)]
+    assert (plan.members, plan.invalid) == (1, 0)
+
+
+@pytest.mark.parametrize("user", ["x" * 988, "é" * 494, "😀" * 247], ids=["ascii", "two-bytes", "four-bytes"])
+def test_988_bytes_are_one_too_many_however_few_letters_they_make(warehouse: Any, user: str) -> None:
+    warehouse.source([(user,)])
+
+    assert (warehouse.freeze().invalid, warehouse.changes()) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("column_type", "value", "user"),
+    [
+        ("NUMBER(38,0)", 42, "42"),
+        ("NUMBER(10,2)", 1.5, "1.50"),
+        ("DATE", "2026-02-28", "2026-02-28"),
+        ("BOOLEAN", True, "true"),
+    ],
+)
+def test_numbers_and_dates_are_named_as_snowflake_shows_them(
+    warehouse: Any, column_type: str, value: Any, user: str
+) -> None:
+    warehouse.source([(value,)], f"USER_ID {column_type}")
+
+    warehouse.freeze()
+
+    assert list(actions(warehouse)) == [user]
+
+
+def test_names_that_differ_in_case_or_blanks_only_are_different_users(warehouse: Any) -> None:
+    warehouse.source([("ann",), ("Ann",), ("ann ",), (" ann",)])
+    warehouse.stay("ANN")
+
+    plan = warehouse.freeze()
+
+    assert (plan.members, plan.duplicates, plan.enter, plan.leave) == (4, 0, 4, 1)
+
+
+def test_the_holdout_is_the_one_anybody_can_compute(warehouse: Any) -> None:
+    users = [f"user-{n} é'%" for n in range(200)]
+    warehouse.source([(user,) for user in users])
+
+    plan = warehouse.freeze(holdout="25%")
+
+    held = {user for user in users if is_held_out("vips", "external_id", user, "25%")}
+    assert {user for user, action in actions(warehouse).items() if action == "hold"} == held
+    assert (plan.held_out, plan.enter) == (len(held), 200 - len(held))
+    assert 20 < len(held) < 80
+
+
+SQL = """
+WITH members AS (SELECT USER_ID, '%s {{x}} %' AS NOTE FROM {schema}.SOURCE WHERE USER_ID LIKE 'a%')
+SELECT USER_ID FROM members -- the members; 100 %
+"""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        pytest.param(SQL, id="percent-braces-and-a-name-of-ours"),
+        pytest.param("SELECT USER_ID, 1 AS ID_KIND, 2 AS HELD FROM {schema}.ONE", id="columns-of-ours"),
+        pytest.param("SELECT USER_ID FROM {schema}.ONE ORDER BY 1 LIMIT 5", id="order-and-limit"),
+    ],
+)
+def test_sql_is_used_as_it_is(warehouse: Any, sql: str) -> None:
+    warehouse.source([("a",), ("b",)])
+    schema = warehouse.schema
+    warehouse.session.execute(
+        f"CREATE TABLE {schema}.ONE AS SELECT * FROM {schema}.SOURCE WHERE USER_ID = 'a'"
+    )
+    source = {"sql": sql.format(schema=schema)}
+
+    check_source(warehouse.session, warehouse.cohort(source=source))
+    warehouse.freeze(source=source)
+
+    assert actions(warehouse) == {"a": "enter"}
+
+
+def test_the_author_may_name_a_query_of_a_plan_as_the_plan_does(warehouse: Any) -> None:
+    warehouse.source([("a",)])
+    for name in ("members", "stays", "known", "compared", "judged", "source"):
+        sql = f"WITH {name} AS (SELECT * FROM {warehouse.schema}.SOURCE) SELECT * FROM {name}"
+        assert warehouse.freeze(f"of {name}", source={"sql": sql}).enter == 1
+
+
+def test_a_missing_column_is_named_with_those_there_are(warehouse: Any) -> None:
+    warehouse.source([], 'USER_ID VARCHAR, "e mail" VARCHAR')
+    cohort = warehouse.cohort(identifiers={"external_id": "user_id", "email": '"E-mail"'})
+
+    with pytest.raises(SourceError) as caught:
+        check_source(warehouse.session, cohort)
+
+    assert str(caught.value) == (
+        "Cohort 'vips': identifiers.email names column \"E-mail\", which the source does not have; "
+        "its columns are USER_ID, e mail."
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"table": "NOWHERE.MEMBERS"}, r"refuses source\.table NOWHERE\.MEMBERS: .*NOWHERE"),
+        ({"sql": "SELECT NOTHING FROM NOWHERE.MEMBERS"}, r"refuses source\.sql: .*NOWHERE"),
+        ({"sql": "SELECT FROM WHERE"}, r"refuses source\.sql: "),
+    ],
+    ids=["table", "sql", "syntax"],
+)
+def test_a_source_that_snowflake_refuses_is_told_in_its_words(
+    warehouse: Any, source: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SourceError, match=rf"^Cohort 'vips': Snowflake {words}") as caught:
+        check_source(warehouse.session, warehouse.cohort(source=source))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_that_only_the_data_causes_tells_no_value_of_it_and_freezes_nothing(warehouse: Any) -> None:
+    warehouse.source([("ann@example.com",)])
+    sql = f"SELECT CAST(USER_ID AS NUMBER(38,0)) AS USER_ID FROM {warehouse.schema}.SOURCE"
+    check_source(warehouse.session, warehouse.cohort(source={"sql": sql}))
+
+    with pytest.raises(SourceError, match=r"Snowflake refuses source\.sql: ") as caught:
+        warehouse.freeze(source={"sql": sql})
+
+    assert "ann@example.com" not in str(caught.value)
+    assert warehouse.changes() == []
+
+
+def test_a_way_to_snowflake_that_breaks_is_not_called_a_refusal(warehouse: Any, monkeypatch: Any) -> None:
+    from snowflake.connector.errors import OperationalError
+
+    def broken(*_: Any) -> None:
+        raise OperationalError(msg="Connection reset", errno=250003, send_telemetry=False)
+
+    monkeypatch.setattr(warehouse.session, "execute", broken)
+
+    with pytest.raises(OperationalError):
+        check_source(warehouse.session, warehouse.cohort())

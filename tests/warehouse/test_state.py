@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from snowflake.connector.errors import OperationalError, ProgrammingError
+
+from airflow_provider_kubit_braze.exceptions import StateSchemaError
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+
+NAMES = {
+    "COHORT_MEMBERSHIP",
+    "IMPORT_CHANGE",
+    "IMPORT_PROGRESS",
+    "IMPORT_REJECTED",
+    "IMPORT_RUN",
+    "IMPORT_UNKNOWN",
+}
+
+
+def tables_in(session: Session, schema: str) -> set[str]:
+    sql = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s"
+    return {name for (name,) in session.rows(sql, (schema,))}
+
+
+class Limited:
+    """A connection through which some statements are refused, as to a role that lacks a privilege."""
+
+    database, role = "DEMO", "LOADER"
+
+    def __init__(self, connection: Any, refuses: Callable[[str], Exception | None]) -> None:
+        self._connection = connection
+        self._refuses = refuses
+        self.executed: list[str] = []
+
+    def cursor(self) -> Any:
+        cursor, inner = self._connection.cursor(), self._connection.cursor()
+
+        def execute(sql: str, params: object = None) -> None:
+            self.executed.append(sql)
+            if error := self._refuses(sql):
+                raise error
+            inner.execute(sql, params)
+
+        cursor.execute, cursor.fetchall = execute, inner.fetchall
+        return cursor
+
+
+def insufficient(what: str) -> ProgrammingError:
+    words = f"003001 (42501): SQL access control error:\nInsufficient privileges to operate on {what}"
+    return ProgrammingError(msg=words, errno=3001, sqlstate="42501", send_telemetry=False)
+
+
+@pytest.mark.parametrize("template", ["{}", "DEMO.{}", "demo.{}", 'DEMO."{}"'])
+def test_schema_and_tables_are_made_on_first_use_and_left_alone_afterwards(
+    bare_warehouse: Any, template: str, kubit_braze_sandbox: Sandbox
+) -> None:
+    tables = Tables(template.format(bare_warehouse.schema))
+
+    ensure_tables(bare_warehouse.session, tables)
+
+    assert tables_in(bare_warehouse.session, bare_warehouse.schema) == NAMES
+    before = bare_warehouse.session.row(f"SELECT COUNT(*) FROM {tables.run}")
+    limited: Any = Limited(bare_warehouse.session.connection, lambda _: None)
+    ensure_tables(Session(limited, tag={}), tables)
+    assert not any(sql.startswith("CREATE") for sql in limited.executed)
+    assert before == (0,)
+
+
+def test_one_table_that_is_missing_is_made_again(bare_warehouse: Any) -> None:
+    session, tables = bare_warehouse.session, bare_warehouse.tables
+    ensure_tables(session, tables)
+    bare_warehouse.doubt("a")
+    session.execute(f"DROP TABLE {tables.progress}")
+
+    ensure_tables(session, tables)
+
+    assert tables_in(session, bare_warehouse.schema) == NAMES
+    assert bare_warehouse.doubted() == ["a"]
+
+
+def test_a_schema_that_an_administrator_made_serves_a_role_that_may_make_none(bare_warehouse: Any) -> None:
+    session = bare_warehouse.session
+    session.execute(f"CREATE SCHEMA {bare_warehouse.schema}")
+    limited: Any = Limited(
+        session.connection,
+        lambda sql: insufficient("database 'DEMO'") if sql.startswith("CREATE SCHEMA") else None,
+    )
+
+    ensure_tables(Session(limited, tag={}), bare_warehouse.tables)
+
+    assert tables_in(session, bare_warehouse.schema) == NAMES
+
+
+@pytest.mark.parametrize("statement", ["CREATE SCHEMA", "CREATE TABLE"])
+@pytest.mark.parametrize("schema", ["{}", "DEMO.{}"])
+def test_a_role_that_may_not_make_them_gets_the_grants_to_run(
+    bare_warehouse: Any, statement: str, schema: str
+) -> None:
+    limited: Any = Limited(
+        bare_warehouse.session.connection,
+        lambda sql: insufficient("something") if sql.startswith(statement) else None,
+    )
+    full = f"DEMO.{bare_warehouse.schema}"
+
+    with pytest.raises(StateSchemaError) as caught:
+        ensure_tables(Session(limited, tag={}), Tables(schema.format(bare_warehouse.schema)))
+
+    assert str(caught.value) == (
+        f"The state tables cannot be created in schema {full} "
+        "(Snowflake: SQL access control error: Insufficient privileges to operate on something). "
+        f"Let an administrator run: CREATE SCHEMA IF NOT EXISTS {full}; GRANT USAGE ON DATABASE DEMO TO ROLE LOADER; "
+        f"GRANT USAGE, CREATE TABLE ON SCHEMA {full} TO ROLE LOADER; "
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {full} TO ROLE LOADER; "
+        "or name another schema in [kubit_braze] state_schema."
+    )
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_missing_grant(bare_warehouse: Any) -> None:
+    broken = OperationalError(msg="Connection reset", errno=250003, send_telemetry=False)
+    limited: Any = Limited(
+        bare_warehouse.session.connection, lambda sql: broken if sql.startswith("SELECT") else None
+    )
+
+    with pytest.raises(OperationalError):
+        ensure_tables(Session(limited, tag={}), bare_warehouse.tables)
+
+
+@pytest.mark.parametrize("schema", ["", "a.b.c", "a b", "a;DROP TABLE b", "'a'", "{{ var.value.schema }}"])
+def test_what_is_no_schema_is_refused_before_it_is_used(schema: str) -> None:
+    with pytest.raises(StateSchemaError, match=r"not a Snowflake schema; write SCHEMA or DATABASE\.SCHEMA"):
+        Tables(schema)
+
+
+def test_several_imports_may_meet_at_the_first_use(kubit_braze_sandbox: Sandbox, bare_warehouse: Any) -> None:
+    sessions = [Session(kubit_braze_sandbox.connect(), tag={}) for _ in range(4)]
+    barrier = threading.Barrier(len(sessions))
+    errors: list[BaseException] = []
+
+    def first_use(session: Session) -> None:
+        try:
+            barrier.wait(timeout=60)
+            ensure_tables(session, bare_warehouse.tables)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=first_use, args=(session,)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    for session in sessions:
+        session.close()
+
+    assert errors == []
+    assert tables_in(bare_warehouse.session, bare_warehouse.schema) == NAMES

@@ -5,23 +5,18 @@ Needs no Airflow: the operator is a thin shell around ``run_import``, and so is 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from airflow_provider_kubit_braze.braze.engine import Batch, Delivery, Patience
 from airflow_provider_kubit_braze.core.guards import OVERRIDE_HINT, judge_plan, judge_rejections
 from airflow_provider_kubit_braze.core.journal import Counters, Journal
-from airflow_provider_kubit_braze.core.payload import BODY_BYTES, BULK_BODY_BYTES, AttributeWriter
 from airflow_provider_kubit_braze.core.plan import Plan
-from airflow_provider_kubit_braze.core.ranges import Range, count, gaps
+from airflow_provider_kubit_braze.core.ranges import count, gaps
 from airflow_provider_kubit_braze.core.report import ImportResult, Outcome
+from airflow_provider_kubit_braze.delivery import PlanDelivery
 from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
     GuardStoppedError,
@@ -29,28 +24,22 @@ from airflow_provider_kubit_braze.exceptions import (
     PlanDamagedError,
     TooManyRejectedError,
 )
-from airflow_provider_kubit_braze.warehouse.changes import into_requests, read_objects
 from airflow_provider_kubit_braze.warehouse.ledger import Ledger, OpenImport, Totals
 from airflow_provider_kubit_braze.warehouse.plan import check_source, freeze_plan
 from airflow_provider_kubit_braze.warehouse.session import Session, first_line
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_provider_kubit_braze.braze.engine import Patience
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
     from airflow_provider_kubit_braze.core.cohort import Cohort
     from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
 
 log = logging.getLogger(__name__)
-
-#: Seconds between two writes of progress: what a kill -9 costs at most in repeated requests.
-RECORD_EVERY: Final = 2.0
-
-#: Requests made ready in one go by the reading thread.
-_READ_AHEAD: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +131,8 @@ class _Import:
                 log.warning("Overridden: %s", sentence)
         else:
             log.info("Continuing the plan of this run's earlier try: %s changes.", f"{plan.to_send:,}")
-        return self._send(plan)
+        # Without anything to send there is no need for a second session, nor for Braze.
+        return self._send(plan) if plan.to_send else self._commit(plan)
 
     def _take_over(self) -> OpenImport | None:
         """Return the plan that an earlier try of this task left, and close what other runs left, oldest first."""
@@ -205,18 +195,29 @@ class _Import:
 
     def _send(self, plan: Plan) -> ImportEnd:
         scribe = Session(self.connect(), tag=self.tag)
+        delivery = PlanDelivery(
+            plan=plan,
+            cohort=self.cohort,
+            settings=self.settings,
+            session=self.session,
+            tables=self.tables,
+            scribe=Ledger(scribe, self.tables, workspace=self.settings.workspace, cohort_id=self.cohort.id),
+            identity=self.identity,
+            journal=self.journal,
+            spent=self._spent,
+            patience=self.patience,
+        )
         try:
             self.ledger.start_sending(plan, try_number=self.identity.try_number)
-            record = Ledger(
-                scribe, self.tables, workspace=self.settings.workspace, cohort_id=self.cohort.id
-            ).record
             try:
-                asyncio.run(self._deliver(plan, record))
+                delivery.run(self.ledger.settled(plan.import_id))
             finally:
                 # Also on SIGTERM: what Braze has accepted must not be sent again.
-                self._record(plan, record)
+                delivery.record()
             self._see_that_nobody_is_left_out(plan)
         except Exception as error:
+            # Should the scribe's session be what failed, what Braze accepted last is still in the journal.
+            delivery.record(self.ledger)
             return self._fail(plan, error)
         finally:
             scribe.close()
@@ -228,75 +229,6 @@ class _Import:
             raise RuntimeError(
                 f"{left_out:,} changes were neither answered nor given up; a retry sends them."
             )
-
-    async def _deliver(self, plan: Plan, record: Callable[..., None]) -> None:
-        todo = gaps(self.ledger.settled(plan.import_id), plan.to_send)
-        if not todo:
-            return
-        delivery = asyncio.create_task(self._in_order(plan, todo))
-        scribe = asyncio.create_task(self._keep_recording(plan, record, count(todo)))
-        await asyncio.wait({delivery, scribe}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (delivery, scribe):
-            if not task.done():
-                task.cancel()
-        outcomes = await asyncio.gather(delivery, scribe, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
-                raise outcome
-
-    async def _in_order(self, plan: Plan, todo: list[Range]) -> None:
-        """Deliver the leavers, then the others.
-
-        Somebody whose kind of identifier changed leaves under the old one and enters under the new one: one profile in
-        Braze, and the last word about it has to be that it is in.
-        """
-        for lowest, highest in ((1, plan.leave), (plan.leave + 1, plan.to_send)):
-            if part := _within(todo, lowest, highest):
-                await Delivery(settings=self.settings, journal=self.journal, patience=self.patience).run(
-                    _in_thread(partial(self._requests, plan, part))
-                )
-
-    def _requests(self, plan: Plan, todo: list[Range]) -> Iterator[Batch]:
-        braze = self.cohort.braze
-        writer = AttributeWriter(
-            attribute=self.cohort.attribute, on_exit=braze.on_exit, create_users=braze.create_users
-        )
-        objects = read_objects(
-            self.session, self.tables, import_id=plan.import_id, ranges=todo, writer=writer
-        )
-        for first, texts in into_requests(
-            objects,
-            max_objects=self.settings.max_objects_per_request,
-            max_bytes=BULK_BODY_BYTES if self.settings.bulk else BODY_BYTES,
-        ):
-            yield Batch(first, texts)
-
-    async def _keep_recording(self, plan: Plan, record: Callable[..., None], total: int) -> None:
-        started = time.monotonic()
-        while True:
-            await asyncio.sleep(RECORD_EVERY)
-            await asyncio.to_thread(self._record, plan, record)
-            counters = self.journal.counters
-            done = counters.accepted + counters.rejected + counters.unknown
-            rate = done / (time.monotonic() - started)
-            log.info(
-                "Sent %s of %s changes, %s a second, about %.0f s left; %s requests, %s retries, %.0f s throttled.",
-                f"{done:,}",
-                f"{total:,}",
-                f"{rate:,.0f}",
-                (total - done) / rate if rate else float("inf"),
-                f"{counters.requests:,}",
-                f"{counters.retries:,}",
-                counters.throttled_seconds,
-            )
-
-    def _record(self, plan: Plan, record: Callable[..., None]) -> None:
-        entries = self.journal.take()
-        try:
-            record(plan.import_id, entries, self._spent(), identity=self.identity)
-        except BaseException:
-            self.journal.put_back(entries)
-            raise
 
     # -- commit and report --------------------------------------------------------------------------------------
 
@@ -323,8 +255,6 @@ class _Import:
 
     def _fail(self, plan: Plan, error: Exception) -> ImportEnd:
         """Delivery stopped: commit what was accepted and leave the rest of the plan to a retry."""
-        # Should the other session be what failed, what Braze accepted last is still in the journal.
-        self._record(plan, self.ledger.record)
         damaged = isinstance(error, PlanDamagedError)
         with self.session.transaction():
             if damaged:
@@ -406,15 +336,3 @@ def _sentence(error: Exception) -> str:
     return (
         str(error) if isinstance(error, KubitBrazeError) else f"{type(error).__name__}: {first_line(error)}"
     )
-
-
-def _within(ranges: list[Range], lowest: int, highest: int) -> list[Range]:
-    return [Range(max(f, lowest), min(n, highest)) for f, n in ranges if f <= highest and n >= lowest]
-
-
-async def _in_thread(make: Callable[[], Iterator[Batch]]) -> AsyncIterator[Batch]:
-    """Read a blocking iterator without holding up the event loop, a few items ahead."""
-    iterator = make()
-    while chunk := await asyncio.to_thread(lambda: list(islice(iterator, _READ_AHEAD))):
-        for item in chunk:
-            yield item

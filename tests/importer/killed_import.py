@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import snowflake.connector
 
-from airflow_provider_kubit_braze import importer
+from airflow_provider_kubit_braze import delivery, importer
 from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
@@ -27,7 +27,7 @@ def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
     signal.signal(signal.SIGTERM, end_in_good_order)
     if order["record_every"]:
-        importer.RECORD_EVERY = order["record_every"]  # type: ignore[misc]
+        delivery.RECORD_EVERY = order["record_every"]  # type: ignore[misc]
     importer.run_import(
         Cohort(**order["cohort"]),
         settings=BrazeSettings(**order["settings"]),

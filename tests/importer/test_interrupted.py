@@ -213,7 +213,7 @@ def test_an_import_that_is_terminated_writes_down_what_braze_has_accepted(half_w
 def test_a_failure_between_two_records_loses_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.people(*USERS)
     # Nothing is recorded on the way, so all that is known is what the end writes down.
-    monkeypatch.setattr("airflow_provider_kubit_braze.importer.RECORD_EVERY", 3600.0)
+    monkeypatch.setattr("airflow_provider_kubit_braze.delivery.RECORD_EVERY", 3600.0)
     world.braze.fault("status", "/users/track", status=401, after=12, times=None)
 
     end = world.run(braze={"max_objects_per_request": 10, "max_in_flight": 1})
@@ -368,7 +368,7 @@ def test_an_import_that_sent_less_than_it_planned_is_no_success(
 ) -> None:
     world.people("a", "b", "c")
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_kubit_braze.importer.into_requests", lambda pieces, **_: iter(()))
+        patch.setattr("airflow_provider_kubit_braze.delivery.into_requests", lambda pieces, **_: iter(()))
         end = world.run("run 1")
 
     assert str(end.error) == "3 changes were neither answered nor given up; a retry sends them."

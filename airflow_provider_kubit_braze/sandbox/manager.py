@@ -290,11 +290,15 @@ _MODULES = {"snowflake": "snowflake_server", "braze": "braze_http", "mailbox": "
 
 
 def _set_environment(variables: Mapping[str, str]) -> Callable[[], None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    """Set what is not set to that yet; the undo leaves alone what somebody else has set, or has changed since."""
+    ours = {name: value for name, value in variables.items() if os.environ.get(name) != value}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
 
     def undo() -> None:
         for name, value in before.items():
+            if os.environ.get(name) != ours[name]:
+                continue
             if value is None:
                 os.environ.pop(name, None)
             else:

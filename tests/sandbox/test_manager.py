@@ -290,3 +290,16 @@ def test_loading_the_pytest_plugin_imports_nothing_of_the_sandbox() -> None:
     code = f"import sys, {PLUGIN}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_stopping_leaves_alone_what_the_caller_has_set_to_the_same_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fixture points the environment at the sandbox, and takes that back before the sandbox ends."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+
+    with Sandbox(services=("snowflake",)) as sandbox, pytest.MonkeyPatch.context() as patch:
+        for name, value in sandbox.env().items():
+            patch.setenv(name, value)
+        sandbox.connect().close()
+    assert "REQUESTS_CA_BUNDLE" not in os.environ

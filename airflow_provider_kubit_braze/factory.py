@@ -112,10 +112,11 @@ def cohort_dag(
     :param tags: added to ``kubit-braze`` and ``cohort:<id>``.
     :param source: where the cohort is defined, for messages; default: this DAG file.
     :raises CohortConfigError: when the same DAG file has a DAG of this cohort already, or mail is wanted and the SMTP
-        provider is not installed.
+        provider is not installed, or ``default_args`` has a ``start_date``.
     """
     _refuse_second_schedule(cohort, source)
     _refuse_mail_without_smtp(cohort, source)
+    _refuse_start_date(cohort, source, default_args or {})
     options = {
         "dry_run": ("Dry run", "Count what would be added and removed, and send nothing."),
         "full_resync": (
@@ -205,6 +206,18 @@ def _refuse_mail_without_smtp(cohort: Cohort, source: str | None) -> None:
             file=source,
             cohort=cohort.id,
             field="notify",
+        )
+
+
+def _refuse_start_date(cohort: Cohort, source: str | None, default_args: Mapping[str, Any]) -> None:
+    # With one in the past, Airflow runs the tick before the deployment at once: last month's import, today.
+    if "start_date" in default_args:
+        raise CohortConfigError(
+            "default_args has a start_date, but a cohort's schedule begins with its next tick",
+            fix="leave start_date out",
+            file=source,
+            cohort=cohort.id,
+            field="schedule",
         )
 
 

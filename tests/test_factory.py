@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +235,13 @@ def test_reading_one_folder_twice_in_a_dag_file_names_the_first_place(folder: Fo
 
     assert sorted(bag.dags) == ["kubit_braze__vip"]
     assert f"is also defined in {file}:1" in bag.import_errors["cohorts/vip.yaml"]
+
+
+def test_a_start_date_of_the_authors_is_refused() -> None:
+    with pytest.raises(
+        CohortConfigError, match="start_date, but a cohort's schedule begins with its next tick"
+    ):
+        cohort_dag(cohort(), default_args={"start_date": datetime(2024, 1, 1, tzinfo=UTC)})
 
 
 def test_mail_without_the_smtp_provider_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ class ImportResult:
     :param users_imported: users now in the cohort in Braze, as far as Braze accepted.
     :param added: users Braze accepted into the cohort (planned, when ``dry_run``).
     :param removed: users Braze accepted out of the cohort (planned, when ``dry_run``).
-    :param unchanged: members that were in the cohort before and stay; nothing was sent for them.
+    :param unchanged: members that were in the cohort before and stay; nothing was sent for them, unless the run was
+        a ``full_resync``.
     :param held_out: members that the holdout keeps from Braze.
     :param duplicates: source rows beyond the first for the same user.
     :param invalid: source rows without a usable identifier (all null, blank, or 988 bytes and more).

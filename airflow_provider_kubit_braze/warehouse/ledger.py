@@ -91,18 +91,17 @@ class Ledger:
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that were begun and not closed, oldest first. More than one is rare."""
         rows = self._session.rows(
-            f"SELECT {_PLAN_COLUMNS}, STATE, DAG_ID, RUN_ID, TASK_ID, MAP_INDEX, TRY_NUMBER, STARTED_AT, "
-            f"DATA_POINTS, REQUESTS, RETRIES, THROTTLED_SECONDS FROM {self._tables.run} "
+            f"SELECT {_PLAN_COLUMNS}, STATE, DAG_ID, RUN_ID, TASK_ID, MAP_INDEX, TRY_NUMBER, STARTED_AT "
+            f"FROM {self._tables.run} "
             "WHERE WORKSPACE = %s AND COHORT_ID = %s AND STATE <> 'closed' ORDER BY STARTED_AT",
             self._key,
         )
         return [self._open_import(row) for row in rows]
 
-    @staticmethod
-    def _open_import(row: tuple[Any, ...]) -> OpenImport:
+    def _open_import(self, row: tuple[Any, ...]) -> OpenImport:
         names = [name.strip().lower() for name in _PLAN_COLUMNS.split(",")]
         values = dict(zip(names, row, strict=False))
-        state, dag_id, run_id, task_id, map_index, try_number, started_at, *spent = row[len(names) :]
+        state, dag_id, run_id, task_id, map_index, try_number, started_at = row[len(names) :]
         return OpenImport(
             plan=Plan(
                 import_id=values["import_id"],
@@ -125,12 +124,7 @@ class Ledger:
                 try_number=int(try_number),
             ),
             started_at=started_at.replace(tzinfo=UTC),
-            counters=Counters(
-                data_points=int(spent[0] or 0),
-                requests=int(spent[1] or 0),
-                retries=int(spent[2] or 0),
-                throttled_seconds=float(spent[3] or 0),
-            ),
+            counters=self._spent(values["import_id"]),
         )
 
     def begin(self, plan: Plan, identity: RunIdentity, *, cohort_name: str, started_at: datetime) -> None:
@@ -187,7 +181,11 @@ class Ledger:
         return gaps([*self.settled(plan.import_id), *certain], plan.to_send)
 
     def record(self, import_id: str, entries: Entries, counters: Counters, *, identity: RunIdentity) -> None:
-        """Write down what happened since the last time: ranges, rejections and costs, all or none."""
+        """Write down what happened since the last time: ranges, rejections and costs, all or none.
+
+        Only inserts: an update every few seconds would have the imports of twenty cohorts wait for each other, and
+        Snowflake refuses a statement that finds twenty waiting for one table's lock (error 625).
+        """
         t, now = self._tables, utc_text(datetime.now(UTC))
         with self._session.transaction():
             self._insert_ranges(import_id, entries.settled, "settled")
@@ -201,17 +199,9 @@ class Ledger:
                     "WHERE c.IMPORT_ID = %s",
                     [*self._key, identity.run_id, now, *(v for pair in words for v in pair), import_id],
                 )
-            self._session.execute(
-                f"UPDATE {t.run} SET DATA_POINTS = %s, REQUESTS = %s, RETRIES = %s, THROTTLED_SECONDS = %s "
-                "WHERE IMPORT_ID = %s",
-                (
-                    counters.data_points,
-                    counters.requests,
-                    counters.retries,
-                    counters.throttled_seconds,
-                    import_id,
-                ),
-            )
+            # An import that Braze refused outright has cost nothing; its result says how often it asked.
+            if entries or counters.data_points:
+                self._insert_spent(import_id, counters)
 
     def pause(self, plan: Plan, unknown: list[Range], *, run_id: str) -> None:
         """Commit what was accepted so far and write down what is uncertain, so that a later try goes on from here.
@@ -243,6 +233,7 @@ class Ledger:
             self._session.execute(
                 f"UPDATE {self._tables.run} SET STATE = 'closed', OUTCOME = 'failed', "
                 "USERS_IMPORTED = %s, ADDED = %s, REMOVED = %s, UNCHANGED = %s, REJECTED = %s, UNKNOWN = %s, "
+                "DATA_POINTS = %s, REQUESTS = %s, RETRIES = %s, THROTTLED_SECONDS = %s, "
                 "FINISHED_AT = COALESCE(FINISHED_AT, CAST(%s AS TIMESTAMP_NTZ)), "
                 "ERROR = COALESCE(ERROR, 'The import died; a later one took over.') WHERE IMPORT_ID = %s",
                 (
@@ -252,6 +243,10 @@ class Ledger:
                     found.plan.unchanged,
                     totals.rejected,
                     totals.unknown,
+                    found.counters.data_points,
+                    found.counters.requests,
+                    found.counters.retries,
+                    found.counters.throttled_seconds,
                     utc_text(datetime.now(UTC)),
                     import_id,
                 ),
@@ -323,3 +318,34 @@ class Ledger:
                 f"VALUES {values}",
                 [value for first, last in chunk for value in (import_id, first, last, status, now)],
             )
+
+    def _insert_spent(self, import_id: str, counters: Counters) -> None:
+        self._session.execute(
+            f"INSERT INTO {self._tables.progress} "
+            "(IMPORT_ID, STATUS, DATA_POINTS, REQUESTS, RETRIES, THROTTLED_SECONDS, RECORDED_AT) "
+            "VALUES (%s, 'spent', %s, %s, %s, %s, %s)",
+            (
+                import_id,
+                counters.data_points,
+                counters.requests,
+                counters.retries,
+                counters.throttled_seconds,
+                utc_text(datetime.now(UTC)),
+            ),
+        )
+
+    def _spent(self, import_id: str) -> Counters:
+        """Return what the import has cost as last recorded; each of the counters only ever grows."""
+        columns = "DATA_POINTS, REQUESTS, RETRIES, THROTTLED_SECONDS"
+        points, requests, retries, seconds = self._session.row(
+            "SELECT MAX(DATA_POINTS), MAX(REQUESTS), MAX(RETRIES), MAX(THROTTLED_SECONDS) FROM ("
+            f"SELECT {columns} FROM {self._tables.progress} WHERE IMPORT_ID = %s AND STATUS = 'spent' "
+            f"UNION ALL SELECT {columns} FROM {self._tables.run} WHERE IMPORT_ID = %s) said",
+            (import_id, import_id),
+        )
+        return Counters(
+            data_points=int(points or 0),
+            requests=int(requests or 0),
+            retries=int(retries or 0),
+            throttled_seconds=float(seconds or 0),
+        )

@@ -15,17 +15,24 @@ OVERRIDE_HINT = "If this is right, trigger the DAG once with override_guards."
 def judge_plan(plan: Plan, guards: Guards) -> tuple[str, ...]:
     """Return one sentence for each guard that the plan breaks; none means go.
 
-    Shares are shares of the users now in Braze. On a first import nobody is in Braze, so shares do not apply.
+    Shares are shares of the users now in Braze; ``max_removed`` counts those too who may be in Braze, since they are
+    removed like the others. On a first import nobody is in Braze, so shares do not apply.
     """
+    may_be_in = plan.in_braze + plan.in_doubt
+    perhaps = (
+        f" or possibly in Braze ({plan.in_doubt:,} without a certain answer)"
+        if plan.in_doubt
+        else " in Braze"
+    )
     broken: list[str] = []
     if plan.members == 0 and not guards.allow_empty:
         broken.append(
             f"The cohort is empty at the source; an import would remove {plan.leave:,} users from Braze "
             "(guards.allow_empty is false)."
         )
-    if _exceeds(guards.max_removed, plan.leave, plan.in_braze):
+    if _exceeds(guards.max_removed, plan.leave, may_be_in):
         broken.append(
-            f"{plan.leave:,} of the {plan.in_braze:,} users now in Braze would be removed, "
+            f"{plan.leave:,} of the {may_be_in:,} users now{perhaps} would be removed, "
             f"more than guards.max_removed allows ({guards.max_removed})."
         )
     if _exceeds(guards.max_added, plan.enter, plan.in_braze):
@@ -42,7 +49,6 @@ def judge_plan(plan: Plan, guards: Guards) -> tuple[str, ...]:
 
 
 def _exceeds(limit: Limit | None, value: int, in_braze: int) -> bool:
-    # Nobody in Braze, and still somebody to remove: users whose last import ended without a certain answer.
     if limit is None or (limit.share is not None and in_braze == 0):
         return False
     return limit.exceeded(value, in_braze)

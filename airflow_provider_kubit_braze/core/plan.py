@@ -25,6 +25,7 @@ class Plan:
     :param import_id: key of the plan in ``IMPORT_CHANGE``.
     :param members: distinct valid users at the source, held-out ones included.
     :param in_braze: users in the cohort in Braze before this import.
+    :param in_doubt: users besides those who may be in the cohort in Braze: their last change has no certain answer.
     :param enter: members that are not in Braze yet.
     :param leave: users in Braze, or possibly in Braze, that are no members any more.
     :param refresh: members in Braze that are sent once more.
@@ -44,6 +45,7 @@ class Plan:
     held_out: int = 0
     duplicates: int = 0
     invalid: int = 0
+    in_doubt: int = 0
 
     @property
     def to_send(self) -> int:

@@ -79,12 +79,14 @@ SELECT
 FROM judged WHERE ACTION IS NOT NULL
 UNION ALL
 SELECT %s, {counts_seq}, 'counts', NULL,
-    CONCAT_WS('/', rows_read.N, valid_rows.N, member_counts.N, member_counts.HELD, stay_counts.N), NULL
+    CONCAT_WS('/', rows_read.N, valid_rows.N, member_counts.N, member_counts.HELD, stay_counts.N,
+        doubt_counts.N), NULL
 FROM (SELECT CAST(COUNT(*) AS VARCHAR) AS N FROM kubit_source_rows) rows_read,
     (SELECT CAST(COUNT(*) AS VARCHAR) AS N FROM kubit_source_rows WHERE {valid}) valid_rows,
     (SELECT CAST(COUNT(*) AS VARCHAR) AS N, CAST(COUNT(CASE WHEN HELD THEN 1 END) AS VARCHAR) AS HELD FROM members)
         member_counts,
-    (SELECT CAST(COUNT(CASE WHEN STATE = 2 THEN 1 END) AS VARCHAR) AS N FROM stays) stay_counts
+    (SELECT CAST(COUNT(CASE WHEN STATE = 2 THEN 1 END) AS VARCHAR) AS N FROM stays) stay_counts,
+    (SELECT CAST(COUNT(CASE WHEN STATE = 0 THEN 1 END) AS VARCHAR) AS N FROM known) doubt_counts
 """
 
 
@@ -156,7 +158,7 @@ def freeze_plan(
         f"SELECT USER_ID FROM {tables.change} WHERE IMPORT_ID = %s AND SEQ = {_COUNTS_SEQ}", (import_id,)
     )
     session.execute(f"DELETE FROM {tables.change} WHERE IMPORT_ID = %s AND SEQ = {_COUNTS_SEQ}", (import_id,))
-    rows, valid, members, held_out, in_braze = (int(number) for number in counts.split("/"))
+    rows, valid, members, held_out, in_braze, in_doubt = (int(number) for number in counts.split("/"))
     return Plan(
         import_id=import_id,
         members=members,
@@ -168,6 +170,7 @@ def freeze_plan(
         held_out=held_out,
         duplicates=valid - members,
         invalid=rows - valid,
+        in_doubt=in_doubt,
     )
 
 

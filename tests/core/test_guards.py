@@ -36,6 +36,18 @@ def guards_of(**changes: Any) -> Guards:
             {"in_braze": 0, "leave": 5}, {"max_removed": "30%"}, False, id="removed: a share of nobody"
         ),
         pytest.param(
+            {"in_braze": 90, "in_doubt": 10, "leave": 30},
+            {"max_removed": "30%"},
+            False,
+            id="removed: those in doubt count in the total",
+        ),
+        pytest.param(
+            {"in_braze": 90, "in_doubt": 10, "leave": 31},
+            {"max_removed": "30%"},
+            True,
+            id="removed: above it all",
+        ),
+        pytest.param(
             {"in_braze": 0, "leave": 5}, {"max_removed": 4}, True, id="removed: a number needs no total"
         ),
         pytest.param({"enter": 50}, {"max_added": "50%"}, False, id="added: exactly the share"),
@@ -107,3 +119,13 @@ def test_the_refusal_gives_the_figures_apart() -> None:
 
 def test_an_import_that_sent_nothing_is_not_refused() -> None:
     assert judge_rejections(rejected=0, unknown=0, sent=0, guards=guards_of(max_rejected="1%")) is None
+
+
+def test_those_who_may_be_in_braze_are_told_apart() -> None:
+    (sentence,) = judge_plan(
+        plan_of(members=5, in_braze=90, in_doubt=10, leave=60), Guards.model_validate({"max_removed": "30%"})
+    )
+
+    assert sentence.startswith(
+        "60 of the 100 users now or possibly in Braze (10 without a certain answer) would be removed"
+    )

@@ -85,7 +85,7 @@ def test_the_counts_are_those_of_the_source_and_of_the_ledger(warehouse: Any) ->
 
     assert (plan.members, plan.duplicates, plan.invalid) == (3, 2, 5)
     assert (plan.in_braze, plan.enter, plan.leave, plan.refresh, plan.quiet) == (3, 2, 3, 0, 0)
-    assert (plan.unchanged, plan.to_send, plan.data_points) == (1, 5, 5)
+    assert (plan.unchanged, plan.to_send, plan.data_points, plan.in_doubt) == (1, 5, 5, 1)
     assert actions(warehouse) == {
         "b": "enter",
         "c": "enter",

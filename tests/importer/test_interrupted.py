@@ -379,7 +379,7 @@ def test_an_import_that_sent_less_than_it_planned_is_no_success(
 
 
 def test_an_import_that_cannot_write_at_all_is_one_that_died(world: Any) -> None:
-    world.people("a", "b", "c")
+    world.people("a", "b", "c", "d")
     connections = iter(
         (
             Unwilling(world.sandbox.connect(), "INTO " + world.tables.progress),
@@ -391,7 +391,7 @@ def test_an_import_that_cannot_write_at_all_is_one_that_died(world: Any) -> None
         world.run("run 1", connect=lambda: next(connections))
 
     world.braze.settle()
-    assert world.cohort_in_braze() == {"a", "b", "c"}
-    world.source("a", "b")
+    assert world.cohort_in_braze() == {"a", "b", "c", "d"}
+    world.source("a", "b", "c")
     world.imported("run 2")
-    assert_all_is_right(world, {"a", "b"}, {"c"})
+    assert_all_is_right(world, {"a", "b", "c"}, {"d"})

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import requests
 
+from airflow_provider_kubit_braze.sandbox.process import SandboxError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _USERS_PER_CALL: Final = 100_000
-
-
-class SandboxError(Exception):
-    """The local Braze did not understand what it was told."""
 
 
 @dataclass(frozen=True, kw_only=True)

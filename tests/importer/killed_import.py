@@ -27,6 +27,7 @@ def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
     signal.signal(signal.SIGTERM, end_in_good_order)
     if order["record_every"]:
+        # Final for everybody but the test that has to see it happen, or not happen, within its own time.
         delivery.RECORD_EVERY = order["record_every"]  # type: ignore[misc]
     importer.run_import(
         Cohort(**order["cohort"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kubit_braze.sandbox.braze_control import SandboxError
+from airflow_provider_kubit_braze.sandbox.process import SandboxError
 
 KEYS = {"partner_api_key": "sandbox-partner-api-key", "client_secret": "sandbox-data-import-key"}
 NAMING = {"cohort_id": "c", "name": "Power users", "created_at": "2026-01-02T03:04:05Z"}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kubit_braze.sandbox.braze_control import SandboxError
 from airflow_provider_kubit_braze.sandbox.braze_exchange import parse_head
 from airflow_provider_kubit_braze.sandbox.braze_http import BrazeServer
 from airflow_provider_kubit_braze.sandbox.braze_settings import WorkspaceSettings
+from airflow_provider_kubit_braze.sandbox.process import SandboxError
 
 ONE = {"attributes": [{"external_id": "u", "in": True}]}
 

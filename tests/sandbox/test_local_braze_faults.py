@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_kubit_braze.sandbox.braze_control import SandboxError
+from airflow_provider_kubit_braze.sandbox.process import SandboxError
 
 ONE = {"attributes": [{"external_id": "u", "in": True}]}
 

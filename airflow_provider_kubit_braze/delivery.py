@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.braze.engine import Batch, Delivery, Patience
+from airflow_provider_kubit_braze.core.durations import time_in_words
 from airflow_provider_kubit_braze.core.frames import Frame, Writer, frame_of
-from airflow_provider_kubit_braze.core.ranges import Range, count, gaps
-from airflow_provider_kubit_braze.warehouse.changes import into_requests, read_objects, read_segments
+from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, within
+from airflow_provider_kubit_braze.warehouse.changes import Segment, into_requests, read_segments, read_users
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
     from airflow_provider_kubit_braze.core.cohort import Cohort
@@ -36,9 +38,12 @@ RECORD_SHARE: Final = 0.01
 _RECORD_LEAST: Final = 750
 
 _LOOK_EVERY: Final = 0.05
+_LOG_EVERY: Final = 5.0
 
-#: Requests made ready in one go by the reading thread.
-_READ_AHEAD: Final = 64
+#: Requests made ready in one go by the reading thread, and how many such chunks it is ahead of the delivery: at Braze's
+#: ceiling of 1,000 requests a second as much as goes out while Snowflake answers a query.
+_CHUNK: Final = 64
+_CHUNKS_AHEAD: Final = 12
 
 
 @dataclass(kw_only=True)
@@ -69,14 +74,16 @@ class PlanDelivery:
     spent: Callable[[], Counters]
     permit: Callable[[], None]
     patience: Patience | None = None
+    _current: Delivery | None = field(default=None, init=False, repr=False)
 
-    def run(self, settled: Sequence[Range]) -> None:
-        """Deliver all but the ``settled`` ranges, and write progress down every few seconds.
+    def run(self, settled: Sequence[Range], parts: Sequence[Range]) -> None:
+        """Deliver all of ``parts`` but the ``settled`` ranges, and write progress down every few seconds.
 
         :raises BrazeError: when Braze does not let the delivery go on; see ``Delivery.run``.
         :raises PlanDamagedError: when the plan is not what it was.
         """
-        if todo := gaps(settled, self.plan.to_send):
+        missing = gaps(settled, self.plan.to_send)
+        if todo := [range_ for part in parts for range_ in within(missing, part)]:
             asyncio.run(self._run(todo))
 
     def record(self, ledger: Ledger | None = None) -> None:
@@ -113,30 +120,50 @@ class PlanDelivery:
             import_id=self.plan.import_id,
             to_send=self.plan.to_send,
         )
-        for segment in segments:
-            if part := _within(todo, *segment.range):
-                frame, writer = frame_of(
-                    segment.place,
-                    segment.id_kind,
-                    leave=segment.leave,
-                    cohort=self.cohort,
-                    settings=self.settings,
-                )
-                delivery = Delivery(
-                    settings=self.settings,
-                    journal=self.journal,
-                    frame=frame,
-                    patience=self.patience,
-                    permit=self.permit,
-                )
-                await delivery.run(_in_thread(partial(self._requests, part, frame, writer)))
+        # One for each endpoint: connections, and what was learnt of its limit, serve all segments.
+        async with AsyncExitStack() as open_deliveries:
+            deliveries: dict[str, Delivery] = {}
+            for segment in segments:
+                if part := within(todo, segment.range):
+                    frame, writer = frame_of(
+                        segment.place,
+                        segment.id_kind,
+                        leave=segment.leave,
+                        cohort=self.cohort,
+                        settings=self.settings,
+                    )
+                    if frame.path not in deliveries:
+                        deliveries[frame.path] = await open_deliveries.enter_async_context(
+                            self._delivery(frame)
+                        )
+                    self._current = deliveries[frame.path]
+                    requests = partial(self._requests, segment, part, frame, writer)
+                    async with aclosing(_ahead(requests)) as chunks:
+                        await self._current.run(chunks, frame)
 
-    def _requests(self, todo: list[Range], frame: Frame, writer: Writer) -> Iterator[Batch]:
-        objects = read_objects(
-            self.session, self.tables, import_id=self.plan.import_id, ranges=todo, writer=writer
+    def _delivery(self, frame: Frame) -> Delivery:
+        return Delivery(
+            settings=self.settings,
+            journal=self.journal,
+            frame=frame,
+            patience=self.patience,
+            permit=self.permit,
         )
-        for first, texts in into_requests(objects, max_objects=frame.max_objects, max_bytes=frame.max_bytes):
-            yield Batch(first, texts)
+
+    def _requests(self, segment: Segment, todo: list[Range], frame: Frame, writer: Writer) -> Iterator[Batch]:
+        for run in segment.runs:
+            users = read_users(
+                self.session, self.tables, import_id=self.plan.import_id, ranges=within(todo, run.range)
+            )
+            yield from starmap(
+                Batch,
+                into_requests(
+                    users,
+                    join=writer.wrapping(run.action, run.id_kind).join,
+                    max_objects=frame.max_objects,
+                    max_bytes=frame.max_bytes,
+                ),
+            )
 
     async def _keep_recording(self, total: int) -> None:
         started = recorded_at = logged_at = time.monotonic()
@@ -149,7 +176,7 @@ class PlanDelivery:
             if now - recorded_at >= RECORD_EVERY or self._done - recorded >= enough:
                 recorded, recorded_at = self._done, now
                 await asyncio.to_thread(self.record)
-            if now - logged_at >= RECORD_EVERY:
+            if now - logged_at >= _LOG_EVERY:
                 logged_at = now
                 self._log_progress(total, now - started)
 
@@ -161,24 +188,41 @@ class PlanDelivery:
     def _log_progress(self, total: int, seconds: float) -> None:
         counters, rate = self.journal.counters, self._done / seconds
         log.info(
-            "Sent %s of %s changes, %s a second, about %.0f s left; %s requests, %s retries, %.0f s throttled.",
+            "Sent %s of %s changes, %s a second, about %s left; %d requests in flight, %s sent, %s retried, "
+            "throttled for %.0f of %.0f s.",
             f"{self._done:,}",
             f"{total:,}",
             f"{rate:,.0f}",
-            (total - self._done) / rate if rate else float("inf"),
+            time_in_words((total - self._done) / rate) if rate else "an unknown time",
+            self._current.in_flight if self._current else 0,
             f"{counters.requests:,}",
             f"{counters.retries:,}",
             counters.throttled_seconds,
+            seconds,
         )
 
 
-def _within(ranges: list[Range], lowest: int, highest: int) -> list[Range]:
-    return [Range(max(f, lowest), min(n, highest)) for f, n in ranges if f <= highest and n >= lowest]
+async def _ahead(make: Callable[[], Iterator[Batch]]) -> AsyncGenerator[list[Batch], None]:
+    """Read a blocking iterator in a thread, some requests ahead of whoever takes them.
 
-
-async def _in_thread(make: Callable[[], Iterator[Batch]]) -> AsyncIterator[Batch]:
-    """Read a blocking iterator without holding up the event loop, a few items ahead."""
+    The next query so runs while what the last one brought is being sent.
+    """
     iterator = make()
-    while chunk := await asyncio.to_thread(lambda: list(islice(iterator, _READ_AHEAD))):
-        for item in chunk:
-            yield item
+    ready: asyncio.Queue[list[Batch] | Exception] = asyncio.Queue(maxsize=_CHUNKS_AHEAD)
+
+    async def read() -> None:
+        try:
+            while chunk := await asyncio.to_thread(lambda: list(islice(iterator, _CHUNK))):
+                await ready.put(chunk)
+            await ready.put([])
+        except Exception as error:
+            await ready.put(error)
+
+    reader = asyncio.create_task(read())
+    try:
+        while found := await ready.get():
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    finally:
+        reader.cancel()

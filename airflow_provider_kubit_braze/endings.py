@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,11 +13,8 @@ from airflow_provider_kubit_braze.core.journal import Counters, Journal
 from airflow_provider_kubit_braze.core.plan import Plan
 from airflow_provider_kubit_braze.core.report import ImportResult, Outcome
 from airflow_provider_kubit_braze.exceptions import (
-    BrazeUnavailableError,
     GuardStoppedError,
-    ImportInterruptedError,
     KubitBrazeError,
-    LeaseLostError,
     PlanDamagedError,
     TooManyRejectedError,
 )
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kubit_braze.core.cohort import Cohort
     from airflow_provider_kubit_braze.core.run import Purpose, RunIdentity
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,7 @@ class ImportEnd:
     @property
     def retry_helps(self) -> bool:
         """Whether another try may end better without a person doing something first."""
-        return not isinstance(self.error, KubitBrazeError) or isinstance(
-            self.error, BrazeUnavailableError | PlanDamagedError | ImportInterruptedError | LeaseLostError
-        )
+        return not isinstance(self.error, KubitBrazeError) or self.error.retry_helps
 
 
 @dataclass(kw_only=True)
@@ -101,7 +99,13 @@ class Endings:
                 error=TooManyRejectedError(refusal) if refusal else None,
             )
 
-        return self.ledger.transact(commit)
+        end = self.ledger.transact(commit)
+        try:
+            self.ledger.prune()
+        except Exception as error:
+            # The import is over; the next one of the cohort removes them.
+            log.warning("Old plans could not be removed: %s", first_line(error))
+        return end
 
     def fail(self, plan: Plan, error: Exception, *, untouched: bool = False) -> ImportEnd:
         """Delivery stopped: commit what was accepted and leave the rest of the plan to a retry.
@@ -116,7 +120,7 @@ class Endings:
             else:
                 self.ledger.pause(plan, self.journal.unknown, run_id=self.identity.run_id)
             totals = self.ledger.totals(plan.import_id, self.ledger.doubtful(plan))
-            result = self._result(plan, "failed", totals, error=_sentence(error))
+            result = self._result(plan, "failed", totals, error=in_words(error))
             state: State = "closed" if damaged else "planned" if untouched else "paused"
             self.ledger.write_result(plan.import_id, result, state=state)
             return result
@@ -169,13 +173,7 @@ class Endings:
 
     def spent(self) -> Counters:
         """Return what the import has cost so far, earlier tries included."""
-        now, before = self.journal.counters, self.before
-        return Counters(
-            data_points=before.data_points + now.data_points,
-            requests=before.requests + now.requests,
-            retries=before.retries + now.retries,
-            throttled_seconds=before.throttled_seconds + now.throttled_seconds,
-        )
+        return self.before + self.journal.counters
 
     def _result(self, plan: Plan, outcome: Outcome, totals: Totals, *, error: str | None) -> ImportResult:
         finished_at, spent = datetime.now(UTC), self.spent()
@@ -208,7 +206,8 @@ class Endings:
         )
 
 
-def _sentence(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """Return why an import, or a part of it, stopped; values from rows are left out."""
     return (
         str(error) if isinstance(error, KubitBrazeError) else f"{type(error).__name__}: {first_line(error)}"
     )

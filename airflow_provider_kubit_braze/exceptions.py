@@ -5,14 +5,20 @@ Messages are sentences for people and never carry a key or a user id; what a pro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class KubitBrazeError(Exception):
-    """Base of all exceptions of this package."""
+    """Base of all exceptions of this package.
+
+    ``retry_helps`` says whether a task that failed with it may end well by being tried again, without a person doing
+    something first.
+    """
+
+    retry_helps: ClassVar[bool] = False
 
 
 class CohortConfigError(KubitBrazeError, ValueError):
@@ -89,6 +95,8 @@ class BrazeEndpointError(BrazeError):
 class BrazeUnavailableError(BrazeError):
     """Braze kept answering 5xx or 429, or did not answer at all. A later try continues where this one stopped."""
 
+    retry_helps = True
+
 
 class BrazeRequestError(BrazeError):
     """Braze refused a request as malformed: a defect on our side, or a limit set wrongly in the connection."""
@@ -105,6 +113,8 @@ class StateSchemaError(KubitBrazeError):
 class PlanDamagedError(KubitBrazeError):
     """The frozen plan has holes: somebody changed ``IMPORT_CHANGE`` while it was being delivered."""
 
+    retry_helps = True
+
 
 class GuardStoppedError(KubitBrazeError):
     """A guard stopped the import before anything was sent. A person decides."""
@@ -117,13 +127,31 @@ class TooManyRejectedError(KubitBrazeError):
 class CohortBusyError(KubitBrazeError):
     """Another import of the same cohort is running. A later try finds it ended."""
 
+    retry_helps = True
+
+
+class ImportStoppedError(KubitBrazeError):
+    """The import ended before its shards began, for the reason given."""
+
+
+class ShardsUnfinishedError(KubitBrazeError):
+    """Not all shards of an import sent their part; what Braze accepted is recorded, and the shards can be run again."""
+
+
+class ImportEndedError(KubitBrazeError):
+    """A shard's import has ended, or was taken over by another one: there is nothing for it to send any more."""
+
 
 class LeaseLostError(KubitBrazeError):
     """Somebody else imports this cohort by now: whatever this process still wants to write down must not be."""
 
+    retry_helps = True
+
 
 class ImportInterruptedError(KubitBrazeError):
     """Airflow asked the task to end. What Braze accepted is recorded; a retry goes on from there."""
+
+    retry_helps = True
 
 
 class WorkspaceChangedError(KubitBrazeError):

@@ -26,6 +26,12 @@ from airflow_provider_kubit_braze.core.cohort_file import read_cohorts
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
 from airflow_provider_kubit_braze.operators.notify import NotifyImportOperator
+from airflow_provider_kubit_braze.operators.sharded import (
+    PLAN_TASK_ID,
+    CommitImportOperator,
+    DeliverShardOperator,
+    PlanImportOperator,
+)
 from airflow_provider_kubit_braze.sensors.snowflake_cohort import SnowflakeCohortSensor
 from airflow_provider_kubit_braze.timetables import start_date_of, timetable_of
 
@@ -96,6 +102,8 @@ def cohort_dag(
 ) -> DAG:
     """Make the DAG of one cohort: wait for it, import it, tell people.
 
+    With ``shards`` the import is several tasks: one plans it, some deliver it beside each other, one commits it.
+
     .. code-block:: python
 
         cohort_dag(
@@ -147,12 +155,7 @@ def cohort_dag(
         },
     ) as dag:
         dag.kubit_braze_source = source  # type: ignore[attr-defined]
-        import_to_braze = CohortToBrazeOperator(
-            task_id="import_to_braze",
-            cohort=cohort,
-            outlets=[cohort_asset(cohort.id, cohort.braze.conn_id)],
-        )
-        _sensor(cohort) >> import_to_braze
+        import_to_braze = _import(cohort, _sensor(cohort))
         if cohort.notify:
             notify = NotifyImportOperator(
                 task_id="notify",
@@ -162,6 +165,22 @@ def cohort_dag(
             )
             import_to_braze >> notify.as_teardown()
     return dag
+
+
+def _import(cohort: Cohort, ready: SnowflakeCohortSensor) -> CohortToBrazeOperator:
+    """Make the tasks of the import, and return the one that says how it ended."""
+    task_id, outlets = "import_to_braze", [cohort_asset(cohort.id, cohort.braze.conn_id)]
+    if cohort.shards == 1:
+        whole = CohortToBrazeOperator(task_id=task_id, cohort=cohort, outlets=outlets)
+        ready >> whole
+        return whole
+    plan = PlanImportOperator(task_id=PLAN_TASK_ID, cohort=cohort)
+    shards = DeliverShardOperator.partial(
+        task_id="deliver_shard", cohort=cohort, map_index_template="shard {{ task.shard }}"
+    ).expand(shard=plan.output)
+    commit = CommitImportOperator(task_id=task_id, cohort=cohort, outlets=outlets)
+    ready >> plan >> shards >> commit
+    return commit
 
 
 def _sensor(cohort: Cohort) -> SnowflakeCohortSensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,18 +17,14 @@ from airflow_provider_kubit_braze.braze.client import BrazeClient
 from airflow_provider_kubit_braze.core.forecast import forecast
 from airflow_provider_kubit_braze.core.guards import judge_plan
 from airflow_provider_kubit_braze.core.journal import Journal
-from airflow_provider_kubit_braze.core.place import place_of
-from airflow_provider_kubit_braze.core.ranges import Range, count, gaps
-from airflow_provider_kubit_braze.delivery import PlanDelivery
+from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, within
 from airflow_provider_kubit_braze.endings import Endings, ImportEnd
 from airflow_provider_kubit_braze.exceptions import KubitBrazeError, LeaseLostError
 from airflow_provider_kubit_braze.matching import match_entrants
 from airflow_provider_kubit_braze.warehouse.history import History, forget_cohort
-from airflow_provider_kubit_braze.warehouse.lease import LEASE_SECONDS, Lease
-from airflow_provider_kubit_braze.warehouse.ledger import Ledger, OpenImport
+from airflow_provider_kubit_braze.warehouse.lease import LEASE_SECONDS
 from airflow_provider_kubit_braze.warehouse.plan import REST_DAYS, check_source, freeze_plan
-from airflow_provider_kubit_braze.warehouse.session import Session
-from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+from airflow_provider_kubit_braze.work import Work
 
 if TYPE_CHECKING:
     import threading
@@ -39,9 +35,10 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.braze.engine import Patience
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
     from airflow_provider_kubit_braze.core.cohort import Cohort
-    from airflow_provider_kubit_braze.core.place import Place
     from airflow_provider_kubit_braze.core.plan import Plan
     from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
+    from airflow_provider_kubit_braze.warehouse.ledger import OpenImport
+    from airflow_provider_kubit_braze.warehouse.state import Tables
 
 __all__ = ["ImportEnd", "forget_cohort", "run_import"]
 
@@ -74,48 +71,42 @@ def run_import(
     :raises CohortBusyError: when another task is importing the cohort.
     :raises LeaseLostError: when another task took the cohort over; nothing was written down since.
     """
-    place = place_of(cohort, settings)
-    if place.kind == "partner_cohort":
-        settings.partner_keys()
-
-    def open_session() -> Session:
-        return Session(connect(), tag=identity.query_tag(cohort.id))
-
-    session = open_session()
-    try:
-        ensure_tables(session, tables)
-        key = (settings.workspace, cohort.id)
+    with Work.begun(
+        cohort,
+        settings=settings,
+        connect=connect,
+        tables=tables,
+        identity=identity,
+        options=options,
+        patience=patience,
+        stop=stop,
+        lease_seconds=lease_seconds,
+    ) as work:
         # A rehearsal changes nothing that another import could mind.
-        lease = (
-            None
-            if options.dry_run
-            else Lease(open_session, tables, key, identity, stop=stop, seconds=lease_seconds)
-        )
-        run = _Import(
-            cohort, settings, place, session, lease, tables, identity, options, patience, open_session
-        )
-        with nullcontext() if lease is None else lease.held(session):
-            return run.walk()
-    finally:
-        session.close()
+        work.lease = None if options.dry_run else work.new_lease()
+        with nullcontext() if work.lease is None else work.lease.held(work.session):
+            return Import(work).walk()
 
 
-@dataclass
-class _Import:
-    cohort: Cohort
-    settings: BrazeSettings
-    place: Place
-    session: Session
-    lease: Lease | None
-    tables: Tables
-    identity: RunIdentity
-    options: ImportOptions
-    patience: Patience | None
-    open_session: Callable[[], Session]
+def belongs_to(found: OpenImport, work: Work) -> bool:
+    """Whether an import that did not end was begun by an earlier try of this task, for the same purpose."""
+    mine = replace(work.identity, try_number=0)
+    return replace(found.identity, try_number=0) == mine and found.plan.purpose == work.options.purpose
 
-    def __post_init__(self) -> None:
+
+class Import:
+    """The walk of one import, or those parts of it that come before and after its shards.
+
+    :param work: what it is about; its lease is held.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.cohort, self.settings, self.place = work.cohort, work.settings, work.place
+        self.session, self.tables = work.session, work.tables
+        self.identity, self.options = work.identity, work.options
         self.journal = Journal()
-        self.ledger = self._ledger(self.session)
+        self.ledger = work.ledger()
         self.history = History(
             self.session, self.tables, workspace=self.settings.workspace, cohort_id=self.cohort.id
         )
@@ -129,19 +120,6 @@ class _Import:
             started_at=datetime.now(UTC),
         )
 
-    def _ledger(self, session: Session) -> Ledger:
-        return Ledger(
-            session,
-            self.tables,
-            workspace=self.settings.workspace,
-            cohort_id=self.cohort.id,
-            lease=self.lease,
-        )
-
-    def _permit(self) -> None:
-        if self.lease is not None:
-            self.lease.check()
-
     @cached_property
     def repeats(self) -> bool:
         """Whether this very task has imported before and ended well: what was asked for once has been done."""
@@ -149,6 +127,15 @@ class _Import:
 
     def walk(self) -> ImportEnd:
         """Plan, guard, match, deliver, commit, report."""
+        plan = self.prepare()
+        if isinstance(plan, ImportEnd):
+            return plan
+        # Without anything to send there is no need for a second session, nor for Braze.
+        stopped = self.deliver(plan) if plan.to_send else None
+        return stopped or self.end.commit(plan)
+
+    def prepare(self) -> Plan | ImportEnd:
+        """Plan, guard and match; return the plan that is to be delivered, or how the import has ended already."""
         found = None if self.options.dry_run else self._take_over()
         if found is not None:
             plan = found.plan
@@ -176,14 +163,13 @@ class _Import:
             self._name(plan)
         except KubitBrazeError as error:
             return self.end.fail(plan, error, untouched=untouched)
-        # Without anything to send there is no need for a second session, nor for Braze.
-        return self._send(plan) if plan.to_send else self.end.commit(plan)
+        return plan
 
     def _take_over(self) -> OpenImport | None:
         """Return the plan that an earlier try of this task left, and close what other runs left, oldest first."""
         mine = None
         for found in self.ledger.open_imports():
-            if self._is_mine(found):
+            if belongs_to(found, self.work):
                 mine = found
                 continue
             log.warning(
@@ -193,10 +179,6 @@ class _Import:
             )
             self.ledger.abandon(found)
         return mine
-
-    def _is_mine(self, found: OpenImport) -> bool:
-        mine = replace(self.identity, try_number=0)
-        return replace(found.identity, try_number=0) == mine and found.plan.purpose == self.options.purpose
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
@@ -267,7 +249,7 @@ class _Import:
             tables=self.tables,
             ledger=self.ledger,
             run_id=self.identity.run_id,
-            permit=self._permit,
+            permit=self.work.permit,
         )
 
     def _name(self, plan: Plan) -> None:
@@ -312,41 +294,28 @@ class _Import:
 
     # -- deliver ------------------------------------------------------------------------------------------------
 
-    def _send(self, plan: Plan) -> ImportEnd:
-        scribe = self.open_session()
-        delivery = PlanDelivery(
-            plan=plan,
-            cohort=self.cohort,
-            settings=self.settings,
-            session=self.session,
-            tables=self.tables,
-            scribe=self._ledger(scribe),
-            identity=self.identity,
-            journal=self.journal,
-            spent=self.end.spent,
-            permit=self._permit,
-            patience=self.patience,
-        )
-        try:
-            self.ledger.start_sending(plan, try_number=self.identity.try_number)
+    def deliver(self, plan: Plan, part: Range | None = None) -> ImportEnd | None:
+        """Send what is left of the plan, or of a part of it; return how the import ended if it cannot go on."""
+        part = part or Range(1, plan.to_send)
+        with self.work.delivery(plan, self.journal, self.end.spent) as delivery:
             try:
-                settled = self.ledger.settled(plan.import_id)
-                delivery.run([*settled, *self._leave_for_the_next(plan, settled)])
-            finally:
-                # Also on SIGTERM: what Braze has accepted must not be sent again.
-                delivery.record()
-            self._see_that_nobody_is_left_out(plan)
-        except LeaseLostError:
-            # Unless it was only not renewed in time, whatever is tried from here on is refused.
-            delivery.record(self.ledger)
-            raise
-        except Exception as error:
-            # Should the scribe's session be what failed, what Braze accepted last is still in the journal.
-            delivery.record(self.ledger)
-            return self.end.fail(plan, error)
-        finally:
-            scribe.close()
-        return self.end.commit(plan)
+                self.ledger.start_sending(plan, try_number=self.identity.try_number)
+                try:
+                    settled = self.ledger.settled(plan.import_id)
+                    delivery.run([*settled, *self._leave_for_the_next(plan, settled)], [part])
+                finally:
+                    # Also on SIGTERM: what Braze has accepted must not be sent again.
+                    delivery.record()
+                self._see_that_nobody_is_left_out(plan, part)
+            except LeaseLostError:
+                # Unless it was only not renewed in time, whatever is tried from here on is refused.
+                delivery.record(self.ledger)
+                raise
+            except Exception as error:
+                # Should the scribe's session be what failed, what Braze accepted last is still in the journal.
+                delivery.record(self.ledger)
+                return self.end.fail(plan, error)
+        return None
 
     def _leave_for_the_next(self, plan: Plan, settled: list[Range]) -> list[Range]:
         """Return leavers whom this try must not send any more: their answer got lost, and others entered since.
@@ -362,9 +331,9 @@ class _Import:
             self.journal.doubt(lost)
         return left
 
-    def _see_that_nobody_is_left_out(self, plan: Plan) -> None:
-        left_out = count(gaps([*self.ledger.settled(plan.import_id), *self.journal.unknown], plan.to_send))
-        if left_out:
+    def _see_that_nobody_is_left_out(self, plan: Plan, part: Range) -> None:
+        missing = gaps([*self.ledger.settled(plan.import_id), *self.journal.unknown], plan.to_send)
+        if left_out := count(within(missing, part)):
             raise RuntimeError(
                 f"{left_out:,} changes were neither answered nor given up; a retry sends them."
             )

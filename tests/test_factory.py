@@ -369,6 +369,25 @@ def test_the_dag_waits_imports_and_tells() -> None:
     assert {one.retries for one in dag.tasks} == {2}
 
 
+def test_with_shards_the_import_is_planned_delivered_in_parts_and_committed() -> None:
+    dag = cohort_dag(cohort(shards=4))
+
+    edges = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
+    assert edges == {
+        "wait_for_cohort": ["plan_import"],
+        "plan_import": ["deliver_shard"],
+        "deliver_shard": ["import_to_braze"],
+        "import_to_braze": ["notify"],
+        "notify": [],
+    }
+    assert task(dag, "deliver_shard").is_mapped
+    assert task(dag, "import_to_braze").trigger_rule == "all_done"
+    assert [outlet.uri for outlet in task(dag, "import_to_braze").outlets] == [
+        "braze://kubit_braze_default/cohort/vip"
+    ]
+    assert not task(dag, "plan_import").outlets
+
+
 def test_notify_is_a_teardown_that_does_not_decide_the_run() -> None:
     notify = task(cohort_dag(cohort()), "notify")
 

@@ -604,3 +604,99 @@ def test_the_operator_expands_over_cohorts_and_over_fields(world: World) -> None
         ("fields", 0, f"{world.cohort_id}_a", "success", 5),
         ("fields", 1, f"{world.cohort_id}_b", "success", 5),
     ]
+
+
+# -- in shards --------------------------------------------------------------------------------------------
+
+
+def test_a_cohort_in_shards_ends_as_a_whole_one_does(world: World) -> None:
+    dag = world.cohort_dag(shards=3)
+    everybody = users(*range(1, 31))
+    world.sandbox.braze.configure(profile="default")
+    world.compute(everybody, 1)
+
+    first = run(dag, 1)
+    assert world.braze_members() == everybody
+    # Thirty users fit into one request.
+    assert states(first) == {
+        "wait_for_cohort": "success",
+        "plan_import": "success",
+        "deliver_shard[0]": "success",
+        "import_to_braze": "success",
+        "notify": "success",
+    }
+    result = import_result(first)
+    assert (result["outcome"], result["added"], result["requests"]) == ("success", 30, 1)
+    assert asset_events(first) == [result]
+    assert "30" in world.mail.text()
+
+    world.compute(everybody, 2)
+    second = run(dag, 2)
+    assert states(second)["deliver_shard"] == "skipped"
+    assert (str(second.state), import_result(second)["outcome"]) == ("success", "unchanged")
+    assert [row["outcome"] for row in world.history()] == ["success", "unchanged"]
+
+
+def test_a_guard_stops_a_cohort_in_shards_in_the_task_that_says_how_it_ended(world: World) -> None:
+    dag = world.cohort_dag(shards=3)
+    world.compute(users(1, 2, 3, 4, 5), 1)
+    run(dag, 1)
+    world.sandbox.mailbox.clear()
+    world.compute(users(1), 2)
+
+    stopped = run(dag, 2)
+
+    assert str(stopped.state) == "failed"
+    found = states(stopped)
+    assert (found["plan_import"], found["deliver_shard"], found["import_to_braze"], found["notify"]) == (
+        "success",
+        "skipped",
+        "failed",
+        "success",
+    )
+    assert import_result(stopped)["outcome"] == "stopped"
+    assert "override_guards" in world.mail.text()
+    assert world.braze_members() == users(1, 2, 3, 4, 5)
+
+
+def test_a_sensor_that_gives_up_fails_a_cohort_in_shards(world: World) -> None:
+    dag = world.cohort_dag(shards=2)
+    world.compute(users(1, 2), 1)
+
+    late = run(dag, 9)
+
+    found = states(late)
+    assert (str(late.state), found["wait_for_cohort"], found["plan_import"]) == (
+        "failed",
+        "failed",
+        "upstream_failed",
+    )
+    assert "COMPUTED_AT" in world.mail.text()
+    assert world.write_requests() == 0
+
+
+def test_a_shard_that_fails_fails_the_import_and_its_figures_say_what_was_accepted(world: World) -> None:
+    dag = world.cohort_dag(shards=2, braze={"conn_id": "kubit_braze_default"})
+    everybody = users(*range(1, 31))
+    world.compute(everybody, 1)
+    world.sandbox.braze.fault("status", "/users/track", status=401, times=None)
+
+    failed = run(dag, 1)
+
+    found = states(failed)
+    assert (found["deliver_shard[0]"], found["import_to_braze"]) == ("failed", "failed")
+    result = import_result(failed)
+    assert (result["outcome"], result["added"]) == ("failed", 0)
+    assert "Shard 1 of 1 did not send all of its part" in result["error"]
+    assert "Shard 1 of 1 did not send all of its part" in world.mail.text()
+
+    world.sandbox.braze.clear_faults()
+    assert import_result(run(dag, 1, hour=15))["outcome"] == "success"
+    assert world.braze_members() == everybody
+
+
+def import_result(dag_run: Any) -> dict[str, Any]:
+    """The result of the import among the XComs of all tasks."""
+    [value] = [found for found in xcoms(dag_run) if isinstance(found, dict) and "outcome" in found]
+    assert isinstance(value, dict)
+    return value

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+
+import orjson
 
 from airflow_provider_kubit_braze.core.ranges import Range
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """One request: ``objects[i]`` is the change with sequence number ``first + i``.
+    """One request for the changes with sequence numbers ``first`` to ``first + size - 1``.
 
-    :param first: sequence number of the first object.
-    :param objects: the JSON of each user.
+    :param first: sequence number of the first change.
+    :param size: how many changes it holds, at least 1.
+    :param objects: the JSON of each user in their order, with commas between them.
     :param doubtful: Braze may have applied it in an earlier attempt.
     """
 
     first: int
-    objects: Sequence[bytes]
+    size: int
+    objects: bytes
     doubtful: bool = False
 
     @property
     def range(self) -> Range:
         """The sequence numbers of the request."""
-        return Range(self.first, self.first + len(self.objects) - 1)
+        return Range(self.first, self.first + self.size - 1)
 
     def halves(self) -> tuple[Batch, Batch]:
-        """Split in two."""
-        middle = len(self.objects) // 2
+        """Split in two, which takes two changes at least."""
+        users = orjson.loads(b"[" + self.objects + b"]")
+        middle = self.size // 2
+        parts = (orjson.dumps(some)[1:-1] for some in (users[:middle], users[middle:]))
         return (
-            replace(self, objects=self.objects[:middle]),
-            replace(self, first=self.first + middle, objects=self.objects[middle:]),
+            replace(self, size=middle, objects=next(parts)),
+            replace(self, first=self.first + middle, size=self.size - middle, objects=next(parts)),
         )
 
 
@@ -61,7 +63,7 @@ class Patience:
         return min(self.longest_wait, self.first_wait * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """One request on its way to a verdict. Times are the clock's.
 

@@ -1,7 +1,9 @@
 """Delivery: request bodies out over a bounded number of kept-alive connections, verdicts into the journal.
 
-One event loop. A producer fills a short queue, workers empty it; when Braze is slow the queue fills and the
-producer waits, so memory does not depend on how much there is to send.
+One event loop. Workers take turns at a turnstile: whoever is in it takes the next request from the reader, and waits
+there until the rate budget lets it go. So the reader is never asked for more than can be sent, and memory does not
+depend on how much there is to send. There are as many workers as requests may be under way, which follows Braze's
+latency.
 """
 
 from __future__ import annotations
@@ -10,18 +12,21 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 
 from airflow_provider_kubit_braze.braze.batch import Batch, Patience, Trial
 from airflow_provider_kubit_braze.braze.redaction import Redactor
-from airflow_provider_kubit_braze.braze.transport import failure_words, open_session, proxy_of
+from airflow_provider_kubit_braze.braze.transport import failure_words, open_session, proxy_of, under_way
 from airflow_provider_kubit_braze.core.budget import LimitHeaders, RateBudget
 from airflow_provider_kubit_braze.core.frames import Frame, track_frame
+from airflow_provider_kubit_braze.core.in_flight import InFlight
 from airflow_provider_kubit_braze.core.ranges import Range, gaps
-from airflow_provider_kubit_braze.core.response import Next, Verdict
+from airflow_provider_kubit_braze.core.response import SUCCESS, Next, Verdict
 from airflow_provider_kubit_braze.exceptions import (
     BrazeAuthError,
     BrazeEndpointError,
@@ -31,7 +36,7 @@ from airflow_provider_kubit_braze.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
     from airflow_provider_kubit_braze.core.journal import Journal
@@ -43,9 +48,22 @@ log = logging.getLogger(__name__)
 #: So many requests in a row without one accepted object, and whatever answers is not doing Braze's work.
 _FRUITLESS_LIMIT: Final = 20
 
+#: Seconds that the turnstile sleeps at least: what the budget allows meanwhile goes out together, and a thousand
+#: requests a second do not need a thousand timers.
+_NAP: Final = 0.005
+
+#: A clock that differs from Braze's by more seconds is not trusted to know when a window ends. Less may be the rounding
+#: of ``Date``.
+_CLOCK_ERROR: Final = 2.0
+
 
 class Delivery:
     """Send batches to Braze and write each verdict into the journal.
+
+    .. code-block:: python
+
+        async with Delivery(settings=settings, journal=journal) as delivery:
+            await delivery.run(chunks)
 
     :param settings: the Braze connection.
     :param journal: receives what was accepted, rejected, or is uncertain.
@@ -80,40 +98,56 @@ class Delivery:
             reserve=frame.reserve,
             now=clock(),
         )
+        self._flight = InFlight(frame.max_in_flight)
+        self._crew = 0
+        self._waiting = 0
+        self._under_way = 0
         self._last_fruit = -math.inf
         self._failing: set[int] = set()
         self._answered = False
         self._has_split = False
-        self._fruitless = 0
-        self._accepted = 0
-        self._withheld: list[tuple[Range, dict[int, str]]] = []
         self._throttled = 0
         self._throttled_since = 0.0
+        self._clock_error: float | None = None
 
-    async def run(self, batches: AsyncIterator[Batch]) -> None:
+    @property
+    def in_flight(self) -> int:
+        """Requests that are under way now."""
+        return self._under_way
+
+    async def __aenter__(self) -> Self:
+        """Open the connections, which are kept from one ``run`` to the next."""
+        self._session = await open_session(self._settings, bearer=self._frame.bearer).__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close them."""
+        await self._session.close()
+
+    async def run(self, chunks: AsyncIterator[Sequence[Batch]], frame: Frame | None = None) -> None:
         """Deliver everything.
 
         When it raises, the journal still holds a verdict for whatever was answered, and a doubt for whatever
         may have been applied; all the rest was never sent.
 
+        :param chunks: requests, some at a time; the next ones are asked for when these have gone out.
+        :param frame: what these requests have in common, when that is not what was given first; the path is the same.
         :raises BrazeAuthError: on 401 and 403.
         :raises BrazeEndpointError: on 404, on redirects, and when nobody listens at the host.
         :raises BrazeUnavailableError: when Braze keeps failing.
         :raises BrazeRequestError: when Braze refuses requests as such.
         """
-        queue: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=self._frame.max_in_flight)
+        self._frame = frame or self._frame
+        self._chunks = chunks
+        self._ready: deque[Batch] = deque()
+        self._turnstile, self._second_turnstile = asyncio.Lock(), asyncio.Lock()
+        # Each run is judged by itself: one endpoint may take one kind of change and refuse another.
+        self._fruitless = self._accepted = 0
+        self._withheld: list[tuple[Range, dict[int, str]]] = []
         try:
-            async with (
-                open_session(self._settings, bearer=self._frame.bearer) as session,
-                asyncio.TaskGroup() as group,
-            ):
-                workers = [
-                    group.create_task(self._work(session, queue)) for _ in range(self._frame.max_in_flight)
-                ]
-                async for batch in batches:
-                    await queue.put(batch)
-                for _ in workers:
-                    await queue.put(None)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._hire()
             self._let_go()
             return
         except BaseExceptionGroup as errors:
@@ -121,36 +155,72 @@ class Delivery:
         # Raised out here, so that it is not chained to the group that it was in.
         raise failure
 
-    async def _work(self, session: aiohttp.ClientSession, queue: asyncio.Queue[Batch | None]) -> None:
-        while (batch := await queue.get()) is not None:
-            parts = [batch]
-            try:
-                while parts:
-                    parts[-1:] = await self._deliver(session, parts[-1])
-            except BaseException:
-                for part in parts[:-1]:
-                    if part.doubtful:
-                        self._journal.doubt(part.range)
-                raise
+    # -- the crew -----------------------------------------------------------------------------------------------
 
-    async def _deliver(self, session: aiohttp.ClientSession, batch: Batch) -> tuple[Batch, ...]:
+    def _hire(self) -> None:
+        self._crew += 1
+        self._group.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while (batch := await self._next()) is not None:
+                parts = [batch]
+                try:
+                    while parts:
+                        parts[-1:] = await self._deliver(parts[-1])
+                except BaseException:
+                    for part in parts[:-1]:
+                        if part.doubtful:
+                            self._journal.doubt(part.range)
+                    raise
+                if self._crew > self._flight.limit:
+                    # Braze is in trouble; whoever is still at work takes over.
+                    return
+        finally:
+            self._crew -= 1
+
+    async def _next(self) -> Batch | None:
+        """Take the next request, once it may go out."""
+        # As a rule nobody is before us, and there is nothing to wait for.
+        if self._waiting or not self._ready or self._budget.wait(self._clock()) > 0:
+            self._waiting += 1
+            try:
+                async with self._turnstile:
+                    while not self._ready:
+                        if (chunk := await anext(self._chunks, None)) is None:
+                            return None
+                        self._ready.extend(chunk)
+                    await self._wait_for_budget()
+                    batch = self._ready.popleft()
+            finally:
+                self._waiting -= 1
+        else:
+            batch = self._ready.popleft()
+        if self._waiting == 0 and self._crew < self._flight.limit:
+            self._hire()
+        return batch
+
+    async def _deliver(self, batch: Batch) -> tuple[Batch, ...]:
         """Bring one batch to its verdict; return its halves when Braze refuses it as a whole."""
         body = self._frame.body(batch.objects)
         trial = Trial(maybe_applied=batch.doubtful, since=self._clock())
+        under_way.set(trial)
         try:
             while True:
-                await self._wait_for_budget()
                 self._permit()
-                status, verdict, limited = await self._post(session, body, batch, trial)
+                status, verdict, limited = await self._post(body, batch, trial)
                 self._stop_if_told(status, verdict)
                 if verdict.next is not Next.RETRY or not await self._try_again(
                     batch, verdict, limited, trial
                 ):
                     break
                 self._journal.counters.retries += 1
+                # Not behind a reader that may be waiting for Snowflake.
+                async with self._second_turnstile:
+                    await self._wait_for_budget()
         except BaseException:
             if trial.on_the_wire:
-                self._journal.counters.data_points += len(batch.objects)
+                self._journal.counters.data_points += batch.size
             if trial.on_the_wire or trial.maybe_applied:
                 self._journal.doubt(batch.range)
             raise
@@ -178,7 +248,7 @@ class Delivery:
             return True
         if not self._alone(batch, trial):
             raise self._unavailable(len(trial.failures), verdict)
-        log.warning("A request of %d users got no certain answer (%s).", len(batch.objects), verdict.message)
+        log.warning("A request of %d users got no certain answer (%s).", batch.size, verdict.message)
         return False
 
     def _alone(self, batch: Batch, trial: Trial) -> bool:
@@ -193,47 +263,70 @@ class Delivery:
         )
 
     async def _wait_for_budget(self) -> None:
-        turn = self._budget.take(self._clock())
-        if self._budget.wait(turn, self._clock()) <= 0:
+        """Wait, inside a turnstile, until the next request may go out."""
+        if (wait := self._budget.wait(self._clock())) <= 0:
             return
         if self._throttled == 0:
             self._throttled_since = self._clock()
         self._throttled += 1
         try:
-            # The brake may be pulled, or prolonged, meanwhile.
-            while (wait := self._budget.wait(turn, self._clock())) > 0:
-                await asyncio.sleep(wait)
+            while wait > 0:
+                # An answer may change how long it takes, so nobody sleeps through all of a long wait.
+                await asyncio.sleep(min(max(wait, _NAP), 1.0))
+                wait = self._budget.wait(self._clock())
         finally:
             now = self._clock()
             self._throttled -= 1
             self._journal.counters.throttled_seconds += now - self._throttled_since
             self._throttled_since = now
 
-    async def _post(
-        self, session: aiohttp.ClientSession, body: bytes, batch: Batch, trial: Trial
-    ) -> tuple[int | None, Verdict, bool]:
+    async def _post(self, body: bytes, batch: Batch, trial: Trial) -> tuple[int | None, Verdict, bool]:
         """Send one request; return status, verdict, and whether a limit with a known end refused it."""
-        sent, counters = len(batch.objects), self._journal.counters
+        counters = self._journal.counters
+        number = self._budget.spend(self._clock())
+        self._under_way += 1
         try:
-            async with session.post(
-                self._url, data=body, allow_redirects=False, proxy=self._proxy, trace_request_ctx=trial
+            async with self._session.post(
+                self._url, data=body, allow_redirects=False, proxy=self._proxy
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
+            self._flight.failed(self._clock())
             message = self._redact(failure_words(error, self._settings.timeout))
             # Not on the wire means not connected: it has not been sent.
             verdict = Verdict(next=Next.RETRY, applied=trial.on_the_wire, message=message)
             if isinstance(error, aiohttp.ClientSSLError):
                 verdict = replace(verdict, next=Next.STOP_ENDPOINT)
-            return None, self._note(verdict, sent, trial), False
+            return None, self._note(verdict, batch.size, trial), False
+        finally:
+            self._under_way -= 1
         self._answered = True
         counters.requests += 1
-        verdict = self._frame.read(response.status, answer, sent)
-        headers = LimitHeaders.read(response.headers, now=time.time())
-        self._budget.observe(headers, limited=response.status == 429, now=self._clock())
-        message = f"HTTP {response.status}: {self._redact(verdict.message)}"
-        limited = response.status == 429 and bool(headers.reset_in)
-        return response.status, self._note(replace(verdict, message=message), sent, trial), limited
+        status, now = response.status, self._clock()
+        verdict = self._frame.read(status, answer, batch.size)
+        headers = LimitHeaders.read(response.headers, now=self._brazes_time(response.headers))
+        self._budget.observe(headers, number=number, limited=status == 429, now=now)
+        if verdict.next is not Next.RETRY:
+            self._flight.answered(held_back=self._waiting == 0)
+        elif status != 429:
+            self._flight.failed(now)
+        if verdict.message != SUCCESS:
+            verdict = replace(verdict, message=f"HTTP {status}: {self._redact(verdict.message)}")
+        limited = status == 429 and bool(headers.reset_in)
+        return status, self._note(verdict, batch.size, trial), limited
+
+    def _brazes_time(self, headers: Mapping[str, str]) -> float:
+        """Return the seconds since 1970, by Braze's clock if this machine's is wrong: resets are told in its time."""
+        now = time.time()
+        if self._clock_error is None:
+            try:
+                told = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+            except ValueError:
+                told = now
+            self._clock_error = now - told
+            if abs(self._clock_error) <= _CLOCK_ERROR:
+                self._clock_error = 0.0
+        return now - self._clock_error
 
     def _note(self, verdict: Verdict, sent: int, trial: Trial) -> Verdict:
         if verdict.applied:
@@ -273,7 +366,7 @@ class Delivery:
             log.warning(
                 "Braze refused a request of %d users as a whole (%s), so its halves are tried. If this is "
                 "the rule, lower max_objects_per_request in the connection.",
-                len(batch.objects),
+                batch.size,
                 verdict.message,
             )
         return tuple(reversed(batch.halves()))
@@ -288,7 +381,7 @@ class Delivery:
             self._settle_certain(batch, words)
             self._count_fruit(0, verdict.message)
         else:
-            accepted = len(batch.objects) - len(words)
+            accepted = batch.size - len(words)
             if applied or self._accepted:
                 self._let_go()
                 self._journal.settle(batch.range, words)
@@ -302,7 +395,7 @@ class Delivery:
         for seq, text in words.items():
             self._journal.settle(Range(seq, seq), {seq: text})
         offset = batch.first - 1
-        for first, last in gaps(((seq - offset, seq - offset) for seq in words), len(batch.objects)):
+        for first, last in gaps(((seq - offset, seq - offset) for seq in words), batch.size):
             self._journal.doubt(Range(first + offset, last + offset))
 
     def _count_fruit(self, accepted: int, message: str) -> None:

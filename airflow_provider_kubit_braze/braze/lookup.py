@@ -160,8 +160,10 @@ class Lookup:
 
         :raises BrazeError: when trying again cannot help.
         """
-        self._wait(self._budget.wait(self._budget.take(self._clock()), self._clock()))
+        while (wait := self._budget.wait(self._clock())) > 0:
+            self._wait(wait)
         self._stop()
+        number = self._budget.spend(self._clock())
         try:
             response = self._client.send(EXPORT_PATH, body)
         except BrazeUnavailableError as error:
@@ -173,7 +175,7 @@ class Lookup:
             return error, False
         self._answered = True
         headers = LimitHeaders.read(response.headers, now=self._wall())
-        self._budget.observe(headers, limited=response.status == 429, now=self._clock())
+        self._budget.observe(headers, number=number, limited=response.status == 429, now=self._clock())
         if response.accepted:
             return _profiles(response), False
         refusal = self._client.refusal(EXPORT_PATH, response)

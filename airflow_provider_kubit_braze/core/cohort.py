@@ -23,6 +23,7 @@ from airflow_provider_kubit_braze.core.identifiers import Identifier, Identifier
 from airflow_provider_kubit_braze.core.limits import Limit, LimitField, Share, ShareField
 from airflow_provider_kubit_braze.core.part import Part, each, one_or_all, placed, show
 from airflow_provider_kubit_braze.core.schedule import Schedule
+from airflow_provider_kubit_braze.core.shards import MOST_SHARDS
 from airflow_provider_kubit_braze.core.source import Ready, Source, SqlFile
 from airflow_provider_kubit_braze.core.verify_options import Match, MatchField, Verify, VerifyField
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
@@ -79,6 +80,7 @@ _COMBINATIONS: list[Any] = [
         "then": {"properties": {"identifiers": {"propertyNames": {"enum": list(_COHORT_KINDS)}}}},
         "else": {"properties": {"identifiers": {"properties": {"device_id": False}}}},
     },
+    {"if": _IS_PARTNER_COHORT, "then": {"properties": {"shards": {"const": 1}}}},
     {"if": _CREATES_USERS, "then": {"properties": {"match": {"enum": ["off", False]}}}},
 ]
 
@@ -117,6 +119,14 @@ def _read_addresses(value: object) -> tuple[str, ...]:
     if wrong:
         raise one_or_all(wrong)
     return tuple(dict.fromkeys(value))
+
+
+def _read_shards(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_SHARDS:
+        raise CohortConfigError(
+            f"{show(value)} is no number of shards", fix=f"write a whole number from 1 to {MOST_SHARDS}"
+        )
+    return value
 
 
 class Guards(Part):
@@ -169,6 +179,7 @@ class Cohort(Part):
     :param verify: how a sample of every import is read back from Braze; None: not at all. True: the defaults.
     :param match: how many of those who enter are looked up before they are sent, so that users whom Braze does not
         know are found instead of vanishing.
+    :param shards: tasks that deliver an import beside each other, 1 to 64; with 1 the task that plans also delivers.
     :raises CohortConfigError: when anything is wrong; it names the cohort, the field, the value and the fix.
     """
 
@@ -204,6 +215,11 @@ class Cohort(Part):
     match: MatchField = Field(
         default="off", description="How many of those who enter are looked up before they are sent."
     )
+    shards: Annotated[
+        int,
+        BeforeValidator(_read_shards),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_SHARDS}),
+    ] = Field(default=1, description="Tasks that deliver an import beside each other.")
 
     if TYPE_CHECKING:
 
@@ -221,6 +237,7 @@ class Cohort(Part):
             holdout: Fraction | str | int = 0,
             verify: Verify | Mapping[str, Any] | bool | None = None,
             match: Match = "off",
+            shards: int = 1,
         ) -> None: ...
 
     else:
@@ -270,6 +287,16 @@ class Cohort(Part):
                 "them",
                 fix="remove one of the two",
                 field="match",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_do_not_wait_for_each_other(self) -> Cohort:
+        if self.shards > 1 and self.braze.deliver_as == "partner_cohort":
+            raise CohortConfigError(
+                f"shards: {self.shards} cannot deliver a partner cohort, which Braze locks while it changes",
+                fix="remove shards, or write deliver_as: attribute",
+                field="shards",
             )
         return self
 

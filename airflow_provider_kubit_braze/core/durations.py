@@ -43,6 +43,17 @@ def duration_text(value: timedelta) -> str:
     return f"{minutes}m"
 
 
+def time_in_words(seconds: float) -> str:
+    """Return about how long something takes: ``45 s``, ``12 min``, ``3 h 20 min``.
+
+    :param seconds: at least 0.
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 DurationField = Annotated[
     timedelta,
     PlainValidator(parse_duration),

@@ -14,14 +14,14 @@ import orjson
 
 from airflow_provider_kubit_braze.core.payload import (
     BODY_BYTES,
-    BULK_BODY_BYTES,
     AttributeWriter,
+    Wrapping,
     alias_label,
 )
 from airflow_provider_kubit_braze.core.response import Verdict, read_answer, read_cohort_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
     from airflow_provider_kubit_braze.core.cohort import Cohort
@@ -40,10 +40,10 @@ _COHORT_IN_FLIGHT: Final = 4
 
 
 class Writer(Protocol):
-    """Makes the JSON of each user in a request."""
+    """Knows the JSON of each user in a request."""
 
-    def objects(self, action: str, id_kind: str, users: Sequence[str]) -> list[bytes]:
-        """Return one piece of JSON for each of ``users``."""
+    def wrapping(self, action: str, id_kind: str) -> Wrapping:
+        """Return what is around each identifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,12 @@ class Frame:
     reserve: float
     max_in_flight: int
 
-    def body(self, objects: Sequence[bytes]) -> bytes:
-        """Return the body of one request."""
-        return self.head + b",".join(objects) + self.tail
+    def body(self, objects: bytes) -> bytes:
+        """Return the body of one request.
+
+        :param objects: the JSON of its users, with commas between them.
+        """
+        return self.head + objects + self.tail
 
 
 def track_frame(settings: BrazeSettings) -> Frame:
@@ -89,7 +92,7 @@ def track_frame(settings: BrazeSettings) -> Frame:
         bearer=True,
         read=read_answer,
         max_objects=settings.max_objects_per_request,
-        max_bytes=BULK_BODY_BYTES if settings.bulk else BODY_BYTES,
+        max_bytes=BODY_BYTES,
         max_requests=settings.max_requests,
         per_seconds=settings.per_seconds,
         reserve=settings.reserve,
@@ -128,15 +131,14 @@ def cohort_frame(
 
 
 class IdentifierWriter:
-    """Write what stands in the lists of a partner cohort's change."""
+    """Knows what stands in the lists of a partner cohort's change."""
 
-    def objects(self, action: str, id_kind: str, users: Sequence[str]) -> list[bytes]:
-        """Return one identifier for each of ``users``; entrants and leavers differ in the frame only."""
+    def wrapping(self, action: str, id_kind: str) -> Wrapping:
+        """Return what is around each identifier; entrants and leavers differ in the frame only."""
         label = alias_label(id_kind)
         if label is None:
-            return [orjson.dumps(user) for user in users]
-        head = b'{"alias_label":' + orjson.dumps(label) + b',"alias_name":'
-        return [head + orjson.dumps(user) + b"}" for user in users]
+            return Wrapping(b"", b"")
+        return Wrapping(b'{"alias_label":' + orjson.dumps(label) + b',"alias_name":', b"}")
 
 
 def frame_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from airflow_provider_kubit_braze.core.ranges import Range, merge
 
@@ -43,6 +43,10 @@ class Counters:
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
+
+    def __add__(self, other: Counters) -> Counters:
+        """Return the sums."""
+        return Counters(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
 class Journal:

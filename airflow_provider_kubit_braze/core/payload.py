@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 #: Identifiers longer than this are refused: "'external_id' must be fewer than 988 bytes".
 MAX_ID_BYTES: Final = 987
 
-#: Request bodies stay below Braze's 4 MB (2 MB on /users/track/bulk) by this margin.
-BODY_BYTES: Final = 3_800_000
-BULK_BODY_BYTES: Final = 1_800_000
+#: Most bytes of a request. Braze takes 4 MB (2 MB on /users/track/bulk); no request comes near unless identifiers are
+#: very long, and aiohttp writes a body of up to 1 MiB in one go.
+BODY_BYTES: Final = 1_000_000
 
 _ALIAS = "user_alias:"
 
@@ -32,6 +32,27 @@ def alias_kind(label: str) -> str:
 def alias_label(id_kind: str) -> str | None:
     """Return the label of a kind that ``alias_kind`` made, None for any other kind."""
     return id_kind.removeprefix(_ALIAS) if id_kind.startswith(_ALIAS) else None
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """The JSON around each user's identifier, the same for all users of one kind that travel alike.
+
+    :param before: JSON before the identifier.
+    :param after: JSON after it.
+    """
+
+    before: bytes
+    after: bytes
+
+    def join(self, users: Sequence[str]) -> bytes:
+        """Return one piece of JSON for each of ``users``, with commas between them."""
+        written = orjson.dumps(users)
+        if b"\\" in written:
+            return b",".join([self.before + orjson.dumps(user) + self.after for user in users])
+        # Without a backslash no text holds a quotation mark, so this is what stands between two texts and nowhere else.
+        between = b'"' + self.after + b"," + self.before + b'"'
+        return self.before + written[1:-1].replace(b'","', between) + self.after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +68,14 @@ class AttributeWriter:
     on_exit: Literal["false", "unset"] = "false"
     create_users: bool = False
 
-    def encoder(self, action: str, id_kind: str) -> Callable[[str], bytes]:
-        """Return the function that makes the JSON object of one user.
-
-        Only the identifier differs from user to user, so all the rest is written once.
-        """
-        name = orjson.dumps(self.attribute)
+    def wrapping(self, action: str, id_kind: str) -> Wrapping:
+        """Return what is around the identifier: only that differs from user to user."""
         value = b"true" if action != "leave" else (b"false" if self.on_exit == "false" else b"null")
         # A leaver that Braze does not know must never be created, whatever create_users says.
         only_existing = b"false" if self.create_users and action != "leave" else b"true"
-        tail = b"," + name + b":" + value + b',"_update_existing_only":' + only_existing + b"}"
-        dumps = orjson.dumps
+        name = orjson.dumps(self.attribute)
+        after = b"," + name + b":" + value + b',"_update_existing_only":' + only_existing + b"}"
         if (label := alias_label(id_kind)) is not None:
-            head = b'{"user_alias":{"alias_label":' + dumps(label) + b',"alias_name":'
-            return lambda user: head + dumps(user) + b"}" + tail
-        head = b'{"' + id_kind.encode() + b'":'
-        return lambda user: head + dumps(user) + tail
-
-    def objects(self, action: str, id_kind: str, users: Sequence[str]) -> list[bytes]:
-        """Return one JSON object for each of ``users``."""
-        encode = self.encoder(action, id_kind)
-        return [encode(user) for user in users]
+            before = b'{"user_alias":{"alias_label":' + orjson.dumps(label) + b',"alias_name":'
+            return Wrapping(before, b"}" + after)
+        return Wrapping(b'{"' + id_kind.encode() + b'":', after)

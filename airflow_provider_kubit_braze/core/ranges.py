@@ -57,3 +57,12 @@ def cut(ranges: Iterable[tuple[int, int]], size: int) -> Iterator[Range]:
 def count(ranges: Iterable[tuple[int, int]]) -> int:
     """Return how many numbers disjoint ranges hold."""
     return sum(last - first + 1 for first, last in ranges)
+
+
+def within(ranges: Iterable[tuple[int, int]], bounds: Range) -> list[Range]:
+    """Return those of the numbers that are also in ``bounds``."""
+    return [
+        Range(max(first, bounds.first), min(last, bounds.last))
+        for first, last in ranges
+        if first <= bounds.last and last >= bounds.first
+    ]

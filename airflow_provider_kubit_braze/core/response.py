@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+SUCCESS = "success"
+"""The only message that means that the valid objects were queued."""
+
+
 class Next(Enum):
     """What to do after an answer."""
 
@@ -45,6 +49,9 @@ class Verdict:
     applied: bool = False
     message: str = ""
 
+
+# What nearly every answer says; a thousand a second need not make it anew.
+_ALL_ACCEPTED = Verdict(next=Next.DONE, applied=True, message=SUCCESS)
 
 # 423 is documented for cohorts only ("Resource locked"); 408 is a gateway's word for a time-out.
 _RETRIED = frozenset({408, 423, 425, 429})
@@ -90,18 +97,19 @@ def read_cohort_answer(status: int, body: bytes, sent: int) -> Verdict:
     parsed = _parse(body) if body.strip() else {}
     message = _message(parsed, body)
     plain = isinstance(parsed, dict) and not parsed.get("errors")
-    success = plain and parsed.get("message", "success") == "success"
+    success = plain and parsed.get("message", SUCCESS) == SUCCESS
     return Verdict(next=Next.DONE, unknown=not success, applied=True, message=message)
 
 
 def _read_success(parsed: Any, message: str, sent: int) -> Verdict:
-    # "success" is the only message that means the valid objects were queued.
-    if not isinstance(parsed, dict) or parsed.get("message") != "success":
+    if not isinstance(parsed, dict) or parsed.get("message") != SUCCESS:
         return Verdict(next=Next.DONE, unknown=True, applied=True, message=message)
     rejected, mapped = _read_errors(parsed.get("errors"), sent)
     # The counter covers valid objects only. Fewer than the errors explain, and nobody can say who is missing.
     processed = parsed.get("attributes_processed")
     short = type(processed) is int and processed < sent - len(rejected)
+    if mapped and not short and not rejected:
+        return _ALL_ACCEPTED
     return Verdict(
         next=Next.DONE, rejected=rejected, unknown=short or not mapped, applied=True, message=message
     )

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
@@ -16,22 +16,22 @@ from airflow_provider_kubit_braze.core.report import ImportResult
 from airflow_provider_kubit_braze.core.run import RunIdentity, is_on
 from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
-    CohortBusyError,
     CohortConfigError,
-    ImportInterruptedError,
     KubitBrazeError,
-    LeaseLostError,
 )
 from airflow_provider_kubit_braze.operators.switches import SWITCHES, is_template, read_options
 from airflow_provider_kubit_braze.triggers.wait import WaitTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kubit_braze.core.verify_options import Verify
+    from airflow_provider_kubit_braze.endings import ImportEnd
     from airflow_provider_kubit_braze.verifying import Look, Verifier
+
+_T = TypeVar("_T")
 
 #: Seconds to wait before the second look at a sample; doubled every time.
 _FIRST_PAUSE: Final = 30.0
@@ -215,30 +215,9 @@ class CohortToBrazeOperator(BaseOperator):
         :raises AirflowFailException: when it failed and no retry can help.
         :raises KubitBrazeError: when it failed and a retry may help.
         """
-        # Drivers are imported here and not above: DAG files are parsed all the time.
-        from airflow_provider_kubit_braze.hooks.braze import BrazeHook
-        from airflow_provider_kubit_braze.importer import run_import
-
-        self._stop = threading.Event()
-        try:
-            cohort = self.the_cohort()
-            settings = BrazeHook(cohort.braze.conn_id).settings
-            end = run_import(
-                cohort,
-                settings=settings,
-                connect=lambda: snowflake_connection(cohort.source.conn_id),
-                tables=state_tables(),
-                identity=_identity(context),
-                options=read_options(self, context.get("params") or {}),
-                stop=self._stop,
-            )
-        except (CohortBusyError, ImportInterruptedError, LeaseLostError):
-            # Somebody else is at work, or Airflow wants this one to end: later is another matter.
-            raise
-        except KubitBrazeError as error:
-            # Nothing was begun: the definition, a connection or the state schema is wrong.
-            raise AirflowFailException(str(error)) from None
+        end = self.attempt(lambda: self.run_import(context))
         if end.error is None:
+            cohort = self.the_cohort()
             if cohort.verify is not None and end.result.outcome in ("success", "partial"):
                 self.log.info("%s", end.result.sentence())
                 self._wait_to_verify(end.result, end.import_id, cohort.verify)
@@ -247,6 +226,40 @@ class CohortToBrazeOperator(BaseOperator):
         if end.retry_helps:
             raise end.error
         raise AirflowFailException(str(end.error))
+
+    def run_import(self, context: Context) -> ImportEnd:
+        """Do the import, and say how it ended."""
+        # Drivers are imported here and not above: DAG files are parsed all the time.
+        from airflow_provider_kubit_braze.importer import run_import
+
+        return run_import(self.the_cohort(), **self.import_arguments(context))
+
+    def attempt(self, work: Callable[[], _T]) -> _T:
+        """Do ``work``, which ``on_kill`` can end, and say whether a retry can help when it raises.
+
+        :raises AirflowFailException: when it cannot.
+        """
+        self._stop = threading.Event()
+        try:
+            return work()
+        except KubitBrazeError as error:
+            if error.retry_helps:
+                raise
+            raise AirflowFailException(str(error)) from None
+
+    def import_arguments(self, context: Context) -> dict[str, Any]:
+        """Return what an import needs besides the cohort: see ``importer.run_import``."""
+        from airflow_provider_kubit_braze.hooks.braze import BrazeHook
+
+        cohort = self.the_cohort()
+        return {
+            "settings": BrazeHook(cohort.braze.conn_id).settings,
+            "connect": lambda: snowflake_connection(cohort.source.conn_id),
+            "tables": state_tables(),
+            "identity": _identity(context),
+            "options": read_options(self, context.get("params") or {}),
+            "stop": self._stop,
+        }
 
     def on_kill(self) -> None:
         """End the import in good order: what Braze accepted is written down, and a retry goes on from there."""

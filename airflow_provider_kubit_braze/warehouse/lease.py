@@ -9,6 +9,10 @@ process that Airflow took for dead and that is not. It does three things:
   owner. An owner that has lost it meanwhile changes nothing.
 - *check*: an owner that could not renew its lease stops sending before it expires, as Braze cannot be fenced.
 
+An import in shards is several tasks, one after the other and beside each other. The lease then belongs to the import:
+the task that plans hands it over, every shard holds it together with the others (and beside it one of its own, so that
+two tries of one shard exclude each other), and the task that commits takes it for itself.
+
 Times are Snowflake's, so workers' clocks may differ.
 """
 
@@ -67,6 +71,8 @@ class Lease:
     :param tag: for the query tag.
     :param stop: set when the import is to end early.
     :param seconds: how long the lease lasts without renewal.
+    :param shared_by: the import whose tasks hold the lease together: it is taken as one of them, and not given back.
+    :param after: the import whose tasks held the lease together until now; it is taken from them at once.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Lease:
         *,
         stop: threading.Event | None = None,
         seconds: float = LEASE_SECONDS,
+        shared_by: str | None = None,
+        after: str | None = None,
     ) -> None:
         self._connect = connect
         self._table = tables.lease
@@ -85,7 +93,10 @@ class Lease:
         self._identity = identity
         self._stop = stop or threading.Event()
         self._seconds = seconds
-        self._owner = uuid.uuid4().hex
+        self._owner = _owner_of(shared_by) if shared_by else uuid.uuid4().hex
+        self._is_shared = shared_by is not None
+        # Whoever this is, it is the same import.
+        self._predecessors = {self._owner, _owner_of(after)} if after else {self._owner}
         self._held_until = (0.0, 0.0)
         self._lost = False
         self._done = threading.Event()
@@ -114,7 +125,8 @@ class Lease:
             holder = self._holder(session)
             if self._update(session, holder):
                 break
-            if holder is not None:
+            # The other tasks of this import, or what is left of an earlier try, are only in the way for a moment.
+            if holder is not None and not self._may_succeed(holder):
                 if seen is not None and (seen.owner, seen.expires_at) != (holder.owner, holder.expires_at):
                     raise CohortBusyError(
                         f"Cohort {self._key[1]!r} is being imported by another task ({holder.words}); "
@@ -129,7 +141,7 @@ class Lease:
                 seen = holder
             if self._stop.wait(min(_LOOK, self._seconds / 8, holder.remaining + 0.05 if holder else 0.05)):
                 raise ImportInterruptedError("The task was asked to end while it waited for another import.")
-        if holder is not None:
+        if holder is not None and holder.owner not in self._predecessors:
             log.warning(
                 "Took over this cohort's lease from %s, which %s.",
                 holder.words,
@@ -141,11 +153,31 @@ class Lease:
         self._keeper = threading.Thread(target=self._keep, name="kubit-braze-lease", daemon=True)
         self._keeper.start()
 
-    def release(self, session: Session) -> None:
-        """Give the lease back; it may be somebody else's by now."""
+    def hand_over(self, session: Session, import_id: str) -> None:
+        """Leave the lease to the other tasks of an import; they have as long as it lasts to take it up.
+
+        :raises LeaseLostError: when somebody else has it by now.
+        """
+        self._stop_renewing()
+        cursor = session.execute(
+            f"UPDATE {self._table} SET OWNER = %s, EXPIRES_AT = DATEADD(millisecond, %s, SYSDATE()) "
+            "WHERE WORKSPACE = %s AND COHORT_ID = %s AND OWNER = %s",
+            (_owner_of(import_id), self._milliseconds, *self._key, self._owner),
+        )
+        if not cursor.rowcount:
+            self._lost = True
+            raise self._lost_error()
+
+    def _stop_renewing(self) -> None:
         self._done.set()
         if self._keeper is not None:
             self._keeper.join()
+
+    def release(self, session: Session) -> None:
+        """Give the lease back; it may be somebody else's by now."""
+        self._stop_renewing()
+        if self._is_shared:
+            return
         try:
             session.execute(
                 f"UPDATE {self._table} SET OWNER = NULL, EXPIRES_AT = SYSDATE() "
@@ -186,7 +218,7 @@ class Lease:
 
     def _update(self, session: Session, holder: _Holder | None) -> bool:
         who = self._identity
-        given_up = holder.owner if holder is not None and self._is_earlier_try(holder) else None
+        given_up = holder.owner if holder is not None and self._may_succeed(holder) else None
         try:
             session.execute(
                 f"UPDATE {self._table} SET OWNER = %s, DAG_ID = %s, RUN_ID = %s, TASK_ID = %s, MAP_INDEX = %s, "
@@ -215,9 +247,10 @@ class Lease:
         )
         return bool(rows) and all(owner == self._owner for (owner,) in rows)
 
-    def _is_earlier_try(self, holder: _Holder) -> bool:
+    def _may_succeed(self, holder: _Holder) -> bool:
+        """Whether the holder is the same import, or an earlier try of the same task."""
         mine = self._identity
-        return (
+        return holder.owner in self._predecessors or (
             replace(holder.identity, try_number=0) == replace(mine, try_number=0)
             and holder.identity.try_number < mine.try_number
         )
@@ -307,3 +340,47 @@ class Lease:
     @property
     def _milliseconds(self) -> int:
         return int(self._seconds * 1000)
+
+
+class Leases:
+    """Several leases that are only worth anything together.
+
+    :param leases: the leases.
+    """
+
+    def __init__(self, *leases: Lease) -> None:
+        self._leases = leases
+
+    def fence(self, session: Session) -> None:
+        """Do as ``Lease.fence`` does, for each of them."""
+        for lease in self._leases:
+            lease.fence(session)
+
+    def look(self, session: Session) -> None:
+        """Do as ``Lease.look`` does, for each of them."""
+        for lease in self._leases:
+            lease.look(session)
+
+    def check(self) -> None:
+        """Do as ``Lease.check`` does, for each of them."""
+        for lease in self._leases:
+            lease.check()
+
+
+def part_of(import_id: str, shard: int) -> str:
+    """Return what follows the cohort's id in the key of the lease of one shard."""
+    return f"/{import_id}/{shard}"
+
+
+def forget_parts(session: Session, tables: Tables, key: tuple[str, str], import_id: str) -> None:
+    """Remove the leases of an import's shards: it is over, and whoever still holds one has lost it."""
+    workspace, cohort_id = key
+    start = f"{cohort_id}/{import_id}/"
+    session.execute(
+        f"DELETE FROM {tables.lease} WHERE WORKSPACE = %s AND SUBSTR(COHORT_ID, 1, {len(start)}) = %s",
+        (workspace, start),
+    )
+
+
+def _owner_of(import_id: str) -> str:
+    return f"import {import_id}"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from airflow_provider_kubit_braze.core.journal import Counters, Entries
 from airflow_provider_kubit_braze.core.plan import Plan
-from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, merge
+from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, merge, within
+from airflow_provider_kubit_braze.core.report import ImportResult
 from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.warehouse.stays import (
     apply_changes,
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kubit_braze.core.place import Place
-    from airflow_provider_kubit_braze.core.report import ImportResult
-    from airflow_provider_kubit_braze.warehouse.lease import Lease
+    from airflow_provider_kubit_braze.warehouse.lease import Lease, Leases
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
 State = Literal["planned", "sending", "paused", "closed"]
+
+#: Days for which the plan of an import that has ended is kept, for whoever wants to look into it.
+KEPT_DAYS: Final = 30
+
+#: Of a shard: it may be sending, all of it was sent, or it stopped in good order before that.
+ShardStatus = Literal["begun", "done", "stopped"]
 
 _T = TypeVar("_T")
 
@@ -64,6 +70,17 @@ class OpenImport:
     counters: Counters
 
 
+class ShardState(NamedTuple):
+    """What was last said of a shard.
+
+    :param status: how far it came.
+    :param note: why it stopped.
+    """
+
+    status: ShardStatus
+    note: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Totals:
     """What the ledger says about an import and its cohort.
@@ -90,15 +107,24 @@ class Ledger:
     :param workspace: key of the Braze workspace.
     :param cohort_id: the cohort.
     :param lease: the right to change the ledger; None for one that is only read.
+    :param shard: which part of an import its progress belongs to, from 1; 0 for what is no shard.
     """
 
     def __init__(
-        self, session: Session, tables: Tables, *, workspace: str, cohort_id: str, lease: Lease | None = None
+        self,
+        session: Session,
+        tables: Tables,
+        *,
+        workspace: str,
+        cohort_id: str,
+        lease: Lease | Leases | None = None,
+        shard: int = 0,
     ) -> None:
         self._session = session
         self._tables = tables
         self._key = (workspace, cohort_id)
         self._lease = lease
+        self._shard = shard
         self._sending: str | None = None
 
     def transact(self, work: Callable[[], _T]) -> _T:
@@ -134,7 +160,7 @@ class Ledger:
             state=row["STATE"],
             identity=RunIdentity(**{name: number(row[name.upper()]) for name in _IDENTITY}),
             started_at=row["STARTED_AT"].replace(tzinfo=UTC),
-            counters=self._spent(row["IMPORT_ID"]),
+            counters=self.spent(row["IMPORT_ID"]),
         )
 
     def begin(
@@ -190,6 +216,79 @@ class Ledger:
             rest = gaps(self.settled(plan.import_id), plan.to_send)
             self._insert_ranges(plan.import_id, rest, "unknown")
 
+    # -- shards -------------------------------------------------------------------------------------------------
+
+    def doubt(self, import_id: str, unknown: Sequence[Range]) -> None:
+        """Note what got no certain answer, before others go on with the import."""
+        self.transact(lambda: self._insert_ranges(import_id, unknown, "unknown"))
+
+    def begin_shard(self, plan: Plan, ranges: Sequence[Range]) -> list[Range]:
+        """Say that this shard may send from now on; return what of its ``ranges`` has its verdict already."""
+
+        def begin() -> list[Range]:
+            settled = self.settled(plan.import_id)
+            state = self.shards(plan.import_id).get(self._shard)
+            if state is not None and state.status == "begun":
+                # Its last try died: whatever that has not settled may have been sent.
+                self._insert_ranges(plan.import_id, _left(ranges, settled, plan), "unknown")
+            self._mark("begun", plan.import_id)
+            # It may have been paused: a shard was run again after the import had been committed without it.
+            self._session.execute(
+                f"UPDATE {self._tables.run} SET STATE = 'sending' WHERE IMPORT_ID = %s AND STATE = 'paused'",
+                (plan.import_id,),
+            )
+            return settled
+
+        return self.transact(begin)
+
+    def end_shard(self, import_id: str, unknown: Sequence[Range], *, note: str | None = None) -> None:
+        """Say that this shard sends no more.
+
+        :param unknown: what got no certain answer.
+        :param note: why not all of it was sent; None when all was.
+        """
+
+        def end() -> None:
+            self._insert_ranges(import_id, unknown, "unknown")
+            self._mark("done" if note is None else "stopped", import_id, note)
+
+        self.transact(end)
+
+    def _mark(self, status: ShardStatus, import_id: str, note: str | None = None) -> None:
+        row = {
+            "IMPORT_ID": import_id,
+            "STATUS": status,
+            "SHARD": self._shard,
+            "NOTE": note,
+            "RECORDED_AT": _now(),
+        }
+        self._insert(self._tables.progress, [row])
+
+    def shards(self, import_id: str) -> dict[int, ShardState]:
+        """Return what was last said of each shard that has begun."""
+        rows = self._session.rows(
+            f"SELECT SHARD, STATUS, NOTE FROM {self._tables.progress} WHERE IMPORT_ID = %s "
+            "AND STATUS IN ('begun', 'done', 'stopped') ORDER BY RECORDED_AT",
+            (import_id,),
+        )
+        return {int(shard): ShardState(status, note) for shard, status, note in rows}
+
+    def take_up(self, plan: Plan, shards: Mapping[int, Sequence[Range]]) -> None:
+        """Go on with an import whose shards have ended, or will not begin any more.
+
+        Part of the caller's transaction.
+
+        :param shards: the ranges of each.
+        """
+        settled, said = self.settled(plan.import_id), self.shards(plan.import_id)
+        dead = [ranges for shard, ranges in shards.items() if shard in said and said[shard].status == "begun"]
+        for ranges in dead:
+            self._insert_ranges(plan.import_id, _left(ranges, settled, plan), "unknown")
+        # What else is not settled was never sent.
+        self._sending = plan.import_id
+
+    # -- progress -----------------------------------------------------------------------------------------------
+
     def named(self, import_id: str, name: str) -> None:
         """Write down that Braze knows the partner cohort by this name now."""
         self._session.execute(
@@ -230,7 +329,15 @@ class Ledger:
                 costs = {name.upper(): getattr(counters, name) for name in _COSTS}
                 self._insert(
                     self._tables.progress,
-                    [{"IMPORT_ID": import_id, "STATUS": "spent", **costs, "RECORDED_AT": _now()}],
+                    [
+                        {
+                            "IMPORT_ID": import_id,
+                            "STATUS": "spent",
+                            **costs,
+                            "SHARD": self._shard,
+                            "RECORDED_AT": _now(),
+                        }
+                    ],
                 )
             if self._lease is not None:
                 self._lease.look(self._session)
@@ -316,9 +423,41 @@ class Ledger:
             [*columns.values(), state, utc_text(datetime.fromisoformat(result.finished_at)), import_id],
         )
 
+    def result(self, import_id: str) -> ImportResult | None:
+        """Return the result of an import that was closed; None when there is none."""
+        names = [field.name for field in fields(ImportResult)]
+        rows = self._session.rows(
+            f"SELECT {', '.join(map(str.upper, names))} FROM {self._tables.run} "
+            "WHERE IMPORT_ID = %s AND STATE = 'closed' AND OUTCOME IS NOT NULL",
+            (import_id,),
+        )
+        if not rows:
+            return None
+        row = dict(zip(names, rows[0], strict=True))
+        said = {name: row[name] for name in names if isinstance(row[name], str)}
+        numbers = {name: float(row[name] or 0) for name in ("throttled_seconds", "duration_seconds")}
+        moments = {name: row[name].replace(tzinfo=UTC).isoformat() for name in ("started_at", "finished_at")}
+        counts = {
+            field.name: int(row[field.name] or 0) for field in fields(ImportResult) if field.default == 0
+        }
+        verification = json.loads(row["verification"]) if row["verification"] else None
+        return ImportResult(**{**counts, **numbers, **said, **moments, "verification": verification})
+
     def drop_plan(self, import_id: str) -> None:
         """Forget the changes of a plan that will never be sent."""
         self._session.execute(f"DELETE FROM {self._tables.change} WHERE IMPORT_ID = %s", (import_id,))
+
+    def prune(self) -> None:
+        """Remove the plans, and the progress, of this cohort's imports that ended long ago.
+
+        Nothing needs them any more: stays, rejections and results have what they say.
+        """
+        old = (
+            f"SELECT IMPORT_ID FROM {self._tables.run} WHERE WORKSPACE = %s AND COHORT_ID = %s "
+            f"AND STATE = 'closed' AND FINISHED_AT < DATEADD(day, -{KEPT_DAYS}, SYSDATE())"
+        )
+        for table in (self._tables.change, self._tables.progress):
+            self._session.execute(f"DELETE FROM {table} WHERE IMPORT_ID IN ({old})", self._key)
 
     def users_imported(self) -> int:
         """Return how many users are in the cohort in Braze, as far as Braze accepted."""
@@ -364,21 +503,41 @@ class Ledger:
                 [value for row in some for value in row.values()],
             )
 
-    def _spent(self, import_id: str) -> Counters:
-        """Return what the import has cost as last recorded; each of the counters only ever grows."""
+    def spent(self, import_id: str, *, shard: int | None = None) -> Counters:
+        """Return what the import, or one shard of it, has cost as last recorded.
+
+        Each of the counters only ever grows. Shards wait for the rate limit beside each other, so of their seconds only
+        the longest count.
+        """
         columns = ", ".join(_COSTS)
-        points, requests, retries, seconds = self._session.row(
-            f"SELECT {', '.join(f'MAX({name})' for name in _COSTS)} FROM ("
-            f"SELECT {columns} FROM {self._tables.progress} WHERE IMPORT_ID = %s AND STATUS = 'spent' "
-            f"UNION ALL SELECT {columns} FROM {self._tables.run} WHERE IMPORT_ID = %s) said",
-            (import_id, import_id),
+        most = ", ".join(f"MAX({name}) AS {name}" for name in _COSTS)
+        added = ", ".join(f"{'MAX' if name == 'throttled_seconds' else 'SUM'}({name})" for name in _COSTS)
+        of_shards = (
+            f"SELECT {added} FROM (SELECT {most} FROM {self._tables.progress} WHERE IMPORT_ID = %s "
+            f"AND STATUS = 'spent'{'' if shard is None else ' AND COALESCE(SHARD, 0) = %s'} "
+            "GROUP BY COALESCE(SHARD, 0)) shard_costs"
         )
+        if shard is not None:
+            found = self._session.row(of_shards, (import_id, shard))
+        else:
+            said = self._session.rows(
+                f"{of_shards} UNION ALL SELECT {columns} FROM {self._tables.run} WHERE IMPORT_ID = %s",
+                (import_id, import_id),
+            )
+            found = tuple(max(value or 0 for value in values) for values in zip(*said, strict=True))
+        points, requests, retries, seconds = found
         return Counters(
             data_points=int(points or 0),
             requests=int(requests or 0),
             retries=int(retries or 0),
             throttled_seconds=float(seconds or 0),
         )
+
+
+def _left(ranges: Sequence[Range], settled: Sequence[Range], plan: Plan) -> list[Range]:
+    """Return what of ``ranges`` has no verdict."""
+    missing = gaps(settled, plan.to_send)
+    return [part for bounds in ranges for part in within(missing, bounds)]
 
 
 def _now() -> str:

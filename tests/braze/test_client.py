@@ -5,7 +5,6 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
 )
 from airflow_provider_kubit_braze.sandbox.braze_settings import DEFAULT_CLIENT_SECRET, DEFAULT_PARTNER_API_KEY
+from tests.braze.conftest import QuietHandler, everything_in, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +55,7 @@ def braze() -> Iterator[StandIn]:
         }
     )
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             stand_in.seen.append((self.path, dict(self.headers), json.loads(body)))
@@ -73,28 +71,13 @@ def braze() -> Iterator[StandIn]:
             self.end_headers()
             self.wfile.write(sent)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield stand_in
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as address:
+        stand_in.url = f"http://{address}"
+        yield stand_in
 
 
 def client_of(url: str, **changes: Any) -> BrazeClient:
     return BrazeClient(BrazeSettings(base_url=url, rest_key=KEY, workspace="w", **changes))
-
-
-def everything_in(error: BaseException) -> str:
-    """Everything a traceback, a log or a debugger could show of an exception."""
-    chained = (error.__cause__, error.__context__)
-    return " ".join([str(error), repr(error), str(vars(error)), *(everything_in(c) for c in chained if c)])
 
 
 def test_a_call_carries_key_user_agent_and_body(braze: StandIn) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +23,7 @@ from airflow_provider_kubit_braze.sandbox.braze_settings import (
     DEFAULT_REST_KEY,
     WorkspaceSettings,
 )
+from tests.braze.conftest import QuietHandler, cut_up, deliver, everything_in, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -64,15 +63,15 @@ class Import:
         )
 
     async def batches(self) -> AsyncIterator[Batch]:
-        objects = IdentifierWriter().objects("leave" if self.leave else "enter", "external_id", self.users)
-        for start in range(0, len(objects), 10):
-            if start + 10 >= len(objects):
+        wrapping = IdentifierWriter().wrapping("leave" if self.leave else "enter", "external_id")
+        for batch in cut_up(self.users, wrapping, 10):
+            if batch.range.last == len(self.users):
                 while not await asyncio.to_thread(self.reached):
                     await asyncio.sleep(0.002)
-            yield Batch(start + 1, objects[start : start + 10])
+            yield batch
 
     def run(self) -> None:
-        asyncio.run(self.delivery.run(self.batches()))
+        asyncio.run(deliver(self.delivery, self.batches()))
 
     def verdicts(self) -> tuple[Sequence[Range], dict[int, str], Sequence[Range]]:
         """Settled, rejected with its words, uncertain."""
@@ -85,9 +84,7 @@ def recorder(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[tuple[str, 
     """A server that answers as it is told, and keeps headers, path and body of what it got."""
     seen: list[tuple[Any, str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             seen.append((self.headers, self.path, body))
@@ -97,29 +94,12 @@ def recorder(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[tuple[str, 
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as address:
+        yield f"http://{address}", seen
 
 
 def posted(braze: Any) -> int:
     return int(braze.control.counters().requests.get(PATH, 0))
-
-
-def everything_in(error: BaseException) -> str:
-    """Everything a traceback or a log could show of an exception."""
-    chained = (error.__cause__, error.__context__)
-    return " ".join([str(error), repr(error), str(vars(error)), *(everything_in(e) for e in chained if e)])
 
 
 def test_entrants_get_in_and_leavers_out(local_braze: Any) -> None:

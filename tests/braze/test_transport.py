@@ -7,9 +7,7 @@ import base64
 import ssl
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +18,8 @@ from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
 from airflow_provider_kubit_braze.core.journal import Journal
 from airflow_provider_kubit_braze.exceptions import BrazeEndpointError
 from airflow_provider_kubit_braze.sandbox.certificates import Certificates, ensure_certificates
+from tests.braze.conftest import QuietHandler, serving
+from tests.braze.conftest import deliver as run_delivery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -42,11 +42,12 @@ def settings_of(url: str) -> BrazeSettings:
 
 def deliver(url: str) -> Journal:
     async def batches() -> AsyncIterator[Batch]:
-        yield Batch(1, [b'{"external_id":"u","in_cohort":true}'])
+        yield Batch(1, 1, b'{"external_id":"u","in_cohort":true}')
 
     journal = Journal()
     patience = Patience(tries=2, first_wait=0.01)
-    asyncio.run(Delivery(settings=settings_of(url), journal=journal, patience=patience).run(batches()))
+    delivery = Delivery(settings=settings_of(url), journal=journal, patience=patience)
+    asyncio.run(run_delivery(delivery, batches()))
     return journal
 
 
@@ -54,9 +55,7 @@ def deliver(url: str) -> Journal:
 def proxy(seen: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
     """A proxy for plain http that answers for everybody."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             seen.append((self.path, dict(self.headers)))
@@ -66,19 +65,8 @@ def proxy(seen: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""], ids=["with a scheme", "without"])

@@ -295,6 +295,21 @@ def test_recipients_named_twice_are_mailed_once_and_in_order() -> None:
             id="no for false",
         ),
         pytest.param(
+            {"shards": 65},
+            "cohort 'vip', field 'shards': 65 is no number of shards; write a whole number from 1 to 64",
+            id="too many shards",
+        ),
+        pytest.param(
+            {"shards": "4"},
+            "cohort 'vip', field 'shards': '4' is no number of shards; write a whole number from 1 to 64",
+            id="shards as text",
+        ),
+        pytest.param(
+            {"shards": 2, "braze": {"deliver_as": "partner_cohort"}},
+            "cohort 'vip', field 'shards': shards: 2 cannot deliver a partner cohort, which Braze locks while it",
+            id="shards of a partner cohort",
+        ),
+        pytest.param(
             {"holdout": "100%"},
             "cohort 'vip', field 'holdout': 100% is out of range; write 0% or more, and less than 100%.",
             id="everybody held out",
@@ -313,7 +328,7 @@ def test_recipients_named_twice_are_mailed_once_and_in_order() -> None:
             {"zzz": 1},
             "cohort 'vip', field 'zzz': unknown key 'zzz'; remove it (the keys here are id, name, "
             "source, identifiers, "
-            "schedule, notify, braze, guards, holdout, verify, match).",
+            "schedule, notify, braze, guards, holdout, verify, match, shards).",
             id="unknown key",
         ),
     ],

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_kubit_braze.core.payload import AttributeWriter, alias_kind, alias_label
 
@@ -12,8 +14,9 @@ AWKWARD = 'a"b\\c/d\n\u2028é😀 '
 
 
 def written(action: str, kind: str, *users: str, **writer: Any) -> list[dict[str, Any]]:
-    objects = AttributeWriter(**{"attribute": "in_cohort", **writer}).objects(action, kind, users)
-    return [json.loads(text) for text in objects]
+    wrapping = AttributeWriter(**{"attribute": "in_cohort", **writer}).wrapping(action, kind)
+    found: list[dict[str, Any]] = json.loads(b"[" + wrapping.join(users) + b"]")
+    return found
 
 
 @pytest.mark.parametrize("kind", ["external_id", "braze_id", "email", "phone"])
@@ -70,9 +73,23 @@ def test_users_are_created_only_on_request_and_never_to_be_removed(
 def test_any_text_survives_as_it_is(kind: str) -> None:
     found = written("enter", kind, AWKWARD, " padded ", attribute=AWKWARD)
 
-    users = [item.get("external_id") or item["user_alias"]["alias_name"] for item in found]
-    assert users == [AWKWARD, " padded "]
+    assert names(found) == [AWKWARD, " padded "]
     assert all(item[AWKWARD] is True for item in found)
+
+
+# Among them what would end a text, or look like what stands between two, were it not escaped.
+@given(
+    users=st.lists(st.text(st.sampled_from('",\\{}[]: ae\n\u2028é😀'), max_size=6), min_size=1, max_size=5)
+)
+def test_users_of_one_request_are_written_as_each_of_them_alone(users: list[str]) -> None:
+    for kind in ("external_id", alias_kind("label")):
+        assert names(written("enter", kind, *users)) == users
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [
+        item["external_id"] if "external_id" in item else item["user_alias"]["alias_name"] for item in found
+    ]
 
 
 @pytest.mark.parametrize("label", ["amplitude_id", "", "user_alias:", "a:b"])

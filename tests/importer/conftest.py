@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
 from airflow_provider_kubit_braze.importer import ImportEnd, run_import
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables
+from airflow_provider_kubit_braze.work import Work
 
 if TYPE_CHECKING:
     import threading
@@ -163,6 +165,41 @@ class World:
         )
         self.braze.settle()
         return end
+
+    @contextmanager
+    def work(
+        self,
+        task_id: str,
+        run_id: str = "run 1",
+        try_number: int = 1,
+        *,
+        map_index: int = -1,
+        braze: dict[str, Any] | None = None,
+        lease_seconds: float = 600,
+        stop: threading.Event | None = None,
+        options: dict[str, bool] | None = None,
+        **fields: Any,
+    ) -> Iterator[Work]:
+        """Begin one task of an import in shards."""
+        with Work.begun(
+            self.cohort(**fields),
+            settings=self.settings(**(braze or {})),
+            connect=self.sandbox.connect,
+            tables=self.tables,
+            identity=RunIdentity(
+                dag_id="kubit_braze__vips",
+                run_id=run_id,
+                task_id=task_id,
+                map_index=map_index,
+                try_number=try_number,
+            ),
+            options=ImportOptions(**(options or {})),
+            patience=PATIENCE,
+            lease_seconds=lease_seconds,
+            stop=stop,
+        ) as work:
+            yield work
+        self.braze.settle()
 
     def imported(self, *arguments: Any, **options: Any) -> ImportResult:
         """Import the cohort and see that it went well."""

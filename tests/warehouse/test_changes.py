@@ -1,35 +1,34 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
 
-from airflow_provider_kubit_braze.core.payload import AttributeWriter
 from airflow_provider_kubit_braze.core.ranges import Range
 from airflow_provider_kubit_braze.exceptions import PlanDamagedError
-from airflow_provider_kubit_braze.warehouse.changes import into_requests, read_objects, read_segments
+from airflow_provider_kubit_braze.warehouse.changes import into_requests, read_segments, read_users
 
-WRITER = AttributeWriter(attribute="in")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def read(warehouse: Any, *ranges: tuple[int, int], range_size: int = 50_000) -> list[tuple[int, list[Any]]]:
-    pieces = read_objects(
-        warehouse.session,
-        warehouse.tables,
-        import_id="i1",
-        ranges=[Range(*found) for found in ranges],
-        writer=WRITER,
-        range_size=range_size,
+def read(warehouse: Any, *ranges: tuple[int, int], range_size: int = 50_000) -> list[tuple[int, list[str]]]:
+    return list(
+        read_users(
+            warehouse.session,
+            warehouse.tables,
+            import_id="i1",
+            ranges=[Range(*found) for found in ranges],
+            range_size=range_size,
+        )
     )
-    return [(start, [orjson.loads(text) for text in objects]) for start, objects in pieces]
 
 
-def numbered(pieces: list[tuple[int, list[Any]]]) -> dict[int, Any]:
-    return {start + index: found for start, objects in pieces for index, found in enumerate(objects)}
+def numbered(pieces: list[tuple[int, list[str]]]) -> dict[int, str]:
+    return {start + index: user for start, users in pieces for index, user in enumerate(users)}
 
 
-def test_each_change_becomes_its_object_under_its_number(warehouse: Any) -> None:
+def test_each_user_is_read_as_it_is_under_its_number(warehouse: Any) -> None:
     warehouse.insert(
         f"{warehouse.tables.change} (IMPORT_ID, SEQ, ACTION, ID_KIND, USER_ID, HELD_OUT)",
         [
@@ -41,14 +40,13 @@ def test_each_change_becomes_its_object_under_its_number(warehouse: Any) -> None
             ("i2", 1, "enter", "external_id", "not of this plan", False),
         ],
     )
-    only = {"_update_existing_only": True}
 
     assert numbered(read(warehouse, (1, 5))) == {
-        1: {"email": "a@example.com", "in": False, **only},
-        2: {"external_id": "a", "in": False, **only},
-        3: {"external_id": 'say "é" \\ \n', "in": True, **only},
-        4: {"user_alias": {"alias_label": "crm", "alias_name": "b"}, "in": True, **only},
-        5: {"external_id": "c", "in": True, **only},
+        1: "a@example.com",
+        2: "a",
+        3: 'say "é" \\ \n',
+        4: "b",
+        5: "c",
     }
 
 
@@ -58,10 +56,8 @@ def test_only_the_ranges_asked_for_are_read_whatever_a_query_takes(warehouse: An
 
     pieces = read(warehouse, (2, 5), (7, 7), (15, 20), range_size=range_size)
 
-    assert {number: found["external_id"] for number, found in numbered(pieces).items()} == {
-        number: f"u{number}" for number in (2, 3, 4, 5, 7, 15, 16, 17, 18, 19, 20)
-    }
-    assert all(len(objects) <= range_size for _, objects in pieces)
+    assert numbered(pieces) == {number: f"u{number}" for number in (2, 3, 4, 5, 7, 15, 16, 17, 18, 19, 20)}
+    assert all(len(users) <= range_size for _, users in pieces)
 
 
 @pytest.mark.parametrize(
@@ -79,19 +75,14 @@ def test_a_plan_with_a_hole_is_refused_before_what_follows_is_read(
 ) -> None:
     warehouse.change(*[("enter", f"u{number}", False) for number in range(1, 10)])
     warehouse.session.execute(f"DELETE FROM {warehouse.tables.change} WHERE SEQ BETWEEN {missing}")
-    pieces = read_objects(
-        warehouse.session,
-        warehouse.tables,
-        import_id="i1",
-        ranges=[Range(1, 9)],
-        writer=WRITER,
-        range_size=3,
+    pieces = read_users(
+        warehouse.session, warehouse.tables, import_id="i1", ranges=[Range(1, 9)], range_size=3
     )
     seen: set[int] = set()
 
     def exhaust() -> None:
-        for start, objects in pieces:
-            seen.update(range(start, start + len(objects)))
+        for start, users in pieces:
+            seen.update(range(start, start + len(users)))
 
     with pytest.raises(
         PlanDamagedError, match=r"^The plan i1 in \w+\.IMPORT_CHANGE is damaged near number \d"
@@ -100,36 +91,52 @@ def test_a_plan_with_a_hole_is_refused_before_what_follows_is_read(
     assert seen == read_before
 
 
-def requests(pieces: list[tuple[int, list[bytes]]], **limits: int) -> list[tuple[int, list[bytes]]]:
-    return list(into_requests(pieces, **{"max_objects": 75, "max_bytes": 10_000, **limits}))
+def joined(users: Sequence[str]) -> bytes:
+    return ",".join(users).encode()
+
+
+def requests(pieces: list[tuple[int, list[str]]], **limits: int) -> list[tuple[int, list[str]]]:
+    """First number and users of each request; that it says how many they are goes with it."""
+    found = list(into_requests(pieces, join=joined, **{"max_objects": 75, "max_bytes": 10_000, **limits}))
+    texts = [(first, size, objects.decode().split(",")) for first, size, objects in found]
+    assert [size for _, size, _ in texts] == [len(users) for _, _, users in texts]
+    return [(first, users) for first, _, users in texts]
 
 
 @pytest.mark.parametrize(
-    ("objects", "sizes"), [(1, [1]), (75, [75]), (76, [75, 1]), (151, [75, 75, 1])], ids=str
+    ("users", "sizes"), [(1, [1]), (75, [75]), (76, [75, 1]), (151, [75, 75, 1])], ids=str
 )
-def test_a_request_holds_no_more_objects_than_it_may(objects: int, sizes: list[int]) -> None:
-    found = requests([(10, [b"x%d" % number for number in range(objects)])])
+def test_a_request_holds_no_more_users_than_it_may(users: int, sizes: list[int]) -> None:
+    found = requests([(10, [f"x{number}" for number in range(users)])])
 
     assert [len(texts) for _, texts in found] == sizes
     assert [start for start, _ in found] == [10 + 75 * index for index in range(len(sizes))]
-    assert [text for _, texts in found for text in texts] == [b"x%d" % number for number in range(objects)]
+    assert [text for _, texts in found for text in texts] == [f"x{number}" for number in range(users)]
 
 
 def test_a_request_holds_no_more_bytes_than_it_may() -> None:
-    found = requests([(1, [b"x" * 30] * 10)], max_bytes=100)
+    found = requests([(1, ["x" * 30] * 10)], max_bytes=100)
 
-    assert [len(texts) for _, texts in found] == [3, 3, 3, 1]
-    assert max(len(b",".join(texts)) for _, texts in found) <= 100
-
-
-def test_an_object_that_is_larger_than_a_request_goes_alone() -> None:
-    found = requests([(1, [b"w" * 200, b"x", b"y" * 200, b"z"])], max_bytes=100)
-
-    assert found == [(1, [b"w" * 200]), (2, [b"x"]), (3, [b"y" * 200]), (4, [b"z"])]
+    assert [user for _, users in found for user in users] == ["x" * 30] * 10
+    assert [start for start, _ in found] == [1 + sum(len(u) for _, u in found[:n]) for n in range(len(found))]
+    assert max(len(joined(users)) for _, users in found) <= 100
+    assert len(found) == 4
 
 
-def test_pieces_are_never_joined() -> None:
-    assert requests([(1, [b"a"]), (8, [b"b"])]) == [(1, [b"a"]), (8, [b"b"])]
+def test_a_user_that_is_larger_than_a_request_goes_alone() -> None:
+    found = requests([(1, ["w" * 200, "x", "y" * 200, "z"])], max_bytes=100)
+
+    assert found == [(1, ["w" * 200]), (2, ["x"]), (3, ["y" * 200]), (4, ["z"])]
+
+
+def test_small_pieces_fill_requests_together() -> None:
+    pieces = [(1, ["a"]), (2, ["b", "c", "d"]), (5, ["e"]), (6, ["f", "g"])]
+
+    assert requests(pieces, max_objects=3) == [(1, ["a", "b", "c"]), (4, ["d", "e", "f"]), (7, ["g"])]
+
+
+def test_pieces_that_do_not_follow_each_other_are_never_joined() -> None:
+    assert requests([(1, ["a"]), (8, ["b"])]) == [(1, ["a"]), (8, ["b"])]
 
 
 def test_a_connection_that_knows_no_arrow_is_read_as_well(warehouse: Any) -> None:
@@ -143,11 +150,11 @@ def test_a_connection_that_knows_no_arrow_is_read_as_well(warehouse: Any) -> Non
     class Session:
         def execute(self, _sql: str, params: tuple[str, int, int]) -> Plain:
             _, first, last = params
-            return Plain([(n, "enter", "external_id", f"u{n}") for n in range(first, last + 1) if n <= 3])
+            return Plain([(n, f"u{n}") for n in range(first, last + 1) if n <= 3])
 
     patched: Any = type("Patched", (), {"session": Session(), "tables": warehouse.tables})()
 
-    assert [found["external_id"] for found in numbered(read(patched, (1, 3))).values()] == ["u1", "u2", "u3"]
+    assert numbered(read(patched, (1, 3))) == {1: "u1", 2: "u2", 3: "u3"}
     with pytest.raises(PlanDamagedError):
         read(patched, (4, 5))
 

@@ -318,3 +318,80 @@ def test_a_plan_that_is_never_sent_is_forgotten(warehouse: Any) -> None:
     ledger.drop_plan("i1")
 
     assert (warehouse.changes("i1"), len(warehouse.changes("i2"))) == ([], 10)
+
+
+@pytest.mark.parametrize(
+    ("state", "days", "stays"),
+    [
+        pytest.param("closed", 31, False, id="ended long ago"),
+        pytest.param("closed", 29, True, id="ended lately"),
+        pytest.param("paused", 31, True, id="not ended"),
+    ],
+)
+def test_plans_of_imports_that_ended_long_ago_are_removed(
+    warehouse: Any, state: str, days: int, stays: bool
+) -> None:
+    ledger = begin(warehouse)
+    record(ledger, (1, 9))
+    warehouse.session.execute(
+        f"UPDATE {warehouse.tables.run} SET STATE = %s, FINISHED_AT = DATEADD(day, -{days}, SYSDATE())",
+        (state,),
+    )
+
+    ledger.prune()
+
+    assert bool(warehouse.changes()) is stays
+    assert bool(warehouse.session.rows(f"SELECT 1 FROM {warehouse.tables.progress}")) is stays
+    assert len(warehouse.session.rows(f"SELECT 1 FROM {warehouse.tables.run}")) == 1
+
+
+def test_plans_of_other_cohorts_are_none_of_ours(warehouse: Any) -> None:
+    begin(warehouse)
+    warehouse.session.execute(
+        f"UPDATE {warehouse.tables.run} SET STATE = 'closed', FINISHED_AT = DATEADD(day, -31, SYSDATE())"
+    )
+    workspace, _ = warehouse.key
+
+    Ledger(warehouse.session, warehouse.tables, workspace=workspace, cohort_id="others").prune()
+
+    assert warehouse.changes()
+
+
+def test_what_shards_cost_adds_up_but_for_the_time_that_they_waited_beside_each_other(warehouse: Any) -> None:
+    begin(warehouse)
+    workspace, cohort_id = warehouse.key
+    for shard in (0, 1, 2):
+        one = Ledger(
+            warehouse.session, warehouse.tables, workspace=workspace, cohort_id=cohort_id, shard=shard
+        )
+        for times in (1, 2):
+            costs = Counters(data_points=10 * times, requests=times, throttled_seconds=shard * times)
+            one.record("i1", Entries(settled=(Range(1, 1),)), costs, identity=IDENTITY)
+
+    [found] = ledger_of(warehouse).open_imports()
+
+    assert found.counters == Counters(data_points=60, requests=6, throttled_seconds=4.0)
+    assert ledger_of(warehouse).spent("i1", shard=1) == Counters(
+        data_points=20, requests=2, throttled_seconds=2.0
+    )
+
+
+def test_the_result_of_a_closed_import_can_be_read_back(warehouse: Any) -> None:
+    ledger = begin(warehouse)
+    result = ImportResult(
+        cohort_id=warehouse.key[1],
+        cohort_name="V.I.P.'s",
+        run_id=IDENTITY.run_id,
+        outcome="partial",
+        members=9,
+        added=8,
+        rejected=1,
+        throttled_seconds=1.25,
+        started_at=STARTED.isoformat(),
+        finished_at=STARTED.isoformat(),
+        verification={"sample": 3},
+    )
+    assert ledger.result("i1") is None
+    ledger.write_result("i1", result, state="closed")
+
+    assert ledger.result("i1") == result

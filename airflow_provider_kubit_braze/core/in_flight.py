@@ -1,0 +1,53 @@
+"""How many requests are under way at the same time: as many as Braze's latency asks for, fewer when it is in trouble.
+
+The rate budget says how fast requests may go out; how many are then under way is rate times latency, which nobody knows
+beforehand: 50 at 50 ms, 400 at 400 ms. So the number starts low and doubles, answer by answer, for as long as it is
+what holds the import back. A failure halves it, and from then on it grows by about one each time that all of them have
+been answered, as TCP's congestion window does (RFC 5681).
+
+Pure: the caller passes the time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+#: What an import begins with.
+_FIRST: Final = 50
+
+#: Failures within so many seconds are one piece of trouble: requests that were under way together fail together.
+_ONE_TROUBLE: Final = 1.0
+
+
+class InFlight:
+    """The number of requests that may be under way.
+
+    :param most: never more than this.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = float(min(_FIRST, most))
+        self._doubles = True
+        self._troubled_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way, at least 1."""
+        return int(self._size)
+
+    def answered(self, *, held_back: bool) -> None:
+        """Note a request that Braze took.
+
+        :param held_back: more would have been sent, had the limit let them.
+        """
+        if held_back and self._size < self._most:
+            self._size = min(float(self._most), self._size + (1.0 if self._doubles else 1.0 / self._size))
+
+    def failed(self, now: float) -> None:
+        """Note a request that Braze did not manage: an error of its own, no answer in time, a broken connection."""
+        self._doubles = False
+        if now - self._troubled_at >= _ONE_TROUBLE:
+            self._troubled_at = now
+            self._size = max(1.0, self._size / 2)

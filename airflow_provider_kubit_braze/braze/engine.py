@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from dataclasses import replace
@@ -22,10 +21,10 @@ import aiohttp
 from airflow_provider_kubit_braze.braze.batch import Batch, Patience, Trial
 from airflow_provider_kubit_braze.braze.redaction import Redactor
 from airflow_provider_kubit_braze.braze.transport import failure_words, open_session, proxy_of, under_way
+from airflow_provider_kubit_braze.braze.verdicts import Verdicts
 from airflow_provider_kubit_braze.core.budget import LimitHeaders, RateBudget
 from airflow_provider_kubit_braze.core.frames import Frame, track_frame
 from airflow_provider_kubit_braze.core.in_flight import InFlight
-from airflow_provider_kubit_braze.core.ranges import Range, gaps
 from airflow_provider_kubit_braze.core.response import SUCCESS, Next, Verdict
 from airflow_provider_kubit_braze.exceptions import (
     BrazeAuthError,
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Delivery", "Patience"]
 
 log = logging.getLogger(__name__)
-
-#: So many requests in a row without one accepted object, and whatever answers is not doing Braze's work.
-_FRUITLESS_LIMIT: Final = 20
 
 #: Seconds that the turnstile sleeps at least: what the budget allows meanwhile goes out together, and a thousand
 #: requests a second do not need a thousand timers.
@@ -102,8 +98,7 @@ class Delivery:
         self._crew = 0
         self._waiting = 0
         self._under_way = 0
-        self._last_fruit = -math.inf
-        self._failing: set[int] = set()
+        self._verdicts = Verdicts(journal, redact=self._redact, host=settings.host, clock=clock)
         self._answered = False
         self._has_split = False
         self._throttled = 0
@@ -142,13 +137,12 @@ class Delivery:
         self._ready: deque[Batch] = deque()
         self._turnstile, self._second_turnstile = asyncio.Lock(), asyncio.Lock()
         # Each run is judged by itself: one endpoint may take one kind of change and refuse another.
-        self._fruitless = self._accepted = 0
-        self._withheld: list[tuple[Range, dict[int, str]]] = []
+        self._verdicts.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._hire()
-            self._let_go()
+            self._verdicts.let_go()
             return
         except BaseExceptionGroup as errors:
             failure = _first(errors)
@@ -226,7 +220,7 @@ class Delivery:
             raise
         if verdict.next is Next.SPLIT:
             return self._split(replace(batch, doubtful=trial.maybe_applied), verdict)
-        self._conclude(batch, verdict, applied=trial.maybe_applied)
+        self._verdicts.conclude(batch, verdict, applied=trial.maybe_applied)
         return ()
 
     async def _try_again(self, batch: Batch, verdict: Verdict, limited: bool, trial: Trial) -> bool:
@@ -237,12 +231,12 @@ class Delivery:
         before, trial.since = trial.since, self._clock()
         if limited:
             # The budget knows when to go on. Others may be faster, but somebody has to pass.
-            trial.refused = 1 if self._last_fruit > before else trial.refused + 1
+            trial.refused = 1 if self._verdicts.last_fruit > before else trial.refused + 1
             if trial.refused >= self._patience.windows:
                 raise self._unavailable(trial.refused, verdict)
             return True
         trial.failures.append(trial.since)
-        self._failing.add(batch.first)
+        self._verdicts.failing.add(batch.first)
         if len(trial.failures) < self._patience.tries:
             await asyncio.sleep(self._patience.wait(len(trial.failures)))
             return True
@@ -258,9 +252,8 @@ class Delivery:
         and nobody else has failed since.
         """
         first, last_but_one = trial.failures[0], trial.failures[-2:][0]
-        return self._last_fruit > last_but_one or (
-            self._last_fruit > first and self._failing <= {batch.first}
-        )
+        last_fruit = self._verdicts.last_fruit
+        return last_fruit > last_but_one or (last_fruit > first and self._verdicts.failing <= {batch.first})
 
     async def _wait_for_budget(self) -> None:
         """Wait, inside a turnstile, until the next request may go out."""
@@ -370,53 +363,6 @@ class Delivery:
                 verdict.message,
             )
         return tuple(reversed(batch.halves()))
-
-    def _conclude(self, batch: Batch, verdict: Verdict, *, applied: bool) -> None:
-        """Write the verdict down. Whatever is raised from here on, there is no more doubt about the batch."""
-        if verdict.next is Next.RETRY:
-            self._journal.doubt(batch.range)
-            return
-        words = {batch.first + index: self._redact(text) for index, text in verdict.rejected.items()}
-        if verdict.unknown:
-            self._settle_certain(batch, words)
-            self._count_fruit(0, verdict.message)
-        else:
-            accepted = batch.size - len(words)
-            if applied or self._accepted:
-                self._let_go()
-                self._journal.settle(batch.range, words)
-            else:
-                # Whoever refuses everything as a whole may not be doing Braze's work, and then nobody was rejected.
-                self._withheld.append((batch.range, words))
-            self._count_fruit(accepted, verdict.message)
-
-    def _settle_certain(self, batch: Batch, words: dict[int, str]) -> None:
-        """Of an answer that cannot be read as a whole, keep what it says about single objects."""
-        for seq, text in words.items():
-            self._journal.settle(Range(seq, seq), {seq: text})
-        offset = batch.first - 1
-        for first, last in gaps(((seq - offset, seq - offset) for seq in words), batch.size):
-            self._journal.doubt(Range(first + offset, last + offset))
-
-    def _count_fruit(self, accepted: int, message: str) -> None:
-        if accepted:
-            self._accepted += accepted
-            self._last_fruit = self._clock()
-            self._failing.clear()
-            self._fruitless = 0
-            return
-        self._fruitless += 1
-        if self._fruitless >= _FRUITLESS_LIMIT and self._accepted == 0:
-            raise BrazeRequestError(
-                f"Braze at {self._settings.host} accepted nothing of the first {self._fruitless} requests "
-                f"({message}), so the import stops here."
-            )
-
-    def _let_go(self) -> None:
-        """Believe the refusals that came before the first acceptance."""
-        for range_, words in self._withheld:
-            self._journal.settle(range_, words)
-        self._withheld = []
 
     def _unavailable(self, attempts: int, verdict: Verdict) -> BrazeError:
         error: type[BrazeError] = BrazeUnavailableError if self._answered else BrazeEndpointError

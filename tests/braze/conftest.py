@@ -54,7 +54,7 @@ def everything_in(error: BaseException) -> str:
 async def deliver(delivery: Delivery, batches: AsyncIterator[Batch]) -> None:
     """Run one delivery over connections of its own."""
     async with delivery:
-        await delivery.run(([batch] async for batch in batches))
+        await delivery.run([batch] async for batch in batches)
 
 
 def cut_up(users: Sequence[str], wrapping: Wrapping, size: int) -> Iterator[Batch]:

@@ -14,10 +14,10 @@ $(shell mkdir -p "$(HOME)")
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types imports wheel matrix bench constraints clean
+.PHONY: help setup demo test lint format types imports wheel matrix test-distributed bench constraints clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F': +' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F': +' '{printf "make %-16s %s\n", $$1, $$2}'
 
 setup:  ## .venv with Airflow, the provider and its tools (quick when it is there already)
 	@scripts/setup
@@ -50,6 +50,9 @@ wheel: setup  ## dist/*.whl
 
 matrix: wheel  ## the wheel on Airflow 2.11, 3.1 and 3.3, each in its own environment; ARGS=3.1 for one of them
 	@$(BIN)/python scripts/matrix.py $(ARGS)
+
+test-distributed: wheel  ## Celery workers killed in mid-import, with Redis and PostgreSQL
+	@$(BIN)/python -m tests.distributed
 
 bench: setup  ## figures as ratios; writes bench/results.json
 	@$(BIN)/python -m bench

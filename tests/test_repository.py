@@ -126,7 +126,10 @@ def test_a_constraints_file_knows_every_requirement_of_the_metadata(airflow: str
     assert wanted - {line.partition("==")[0] for line in constraints.splitlines()} == set()
 
 
-@pytest.mark.parametrize("script", ["scripts/setup", "scripts/constraints", "scripts/uv", ".ci/run"])
+@pytest.mark.parametrize(
+    "script",
+    ["scripts/setup", "scripts/constraints", "scripts/uv", "scripts/distributed_services", ".ci/run"],
+)
 def test_a_script_is_executable_and_names_its_shell(script: str) -> None:
     path = PROJECT / script
     assert path.stat().st_mode & 0o111

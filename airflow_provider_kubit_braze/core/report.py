@@ -33,7 +33,8 @@ class ImportResult:
     :param invalid: source rows without a usable identifier (all null, blank, or 988 bytes and more).
     :param rejected: changes that Braze refused, in words kept in ``IMPORT_REJECTED``.
     :param unknown: changes with no certain answer; they are planned again by the next import.
-    :param data_points: attribute writes sent, repeated ones included (planned, when ``dry_run``).
+    :param data_points: attribute writes sent, repeated ones included (planned, when ``dry_run``). Of a process that was
+        killed, what it sent after its last note is missing here and in ``requests``.
     :param requests: requests that got an answer from Braze, retries included.
     :param retries: requests sent again.
     :param throttled_seconds: seconds spent waiting for the rate limit.

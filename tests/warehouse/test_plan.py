@@ -97,6 +97,63 @@ def test_the_counts_are_those_of_the_source_and_of_the_ledger(warehouse: Any) ->
     }
 
 
+def test_a_user_in_many_rows_is_one_user_whatever_becomes_of_them(warehouse: Any) -> None:
+    share = "50%"
+    candidates = [f"u{n}" for n in range(100)]
+    held, held_before, held_from_now_on = [
+        u for u in candidates if is_held_out("vips", "external_id", u, share)
+    ][:3]
+    new, stays, doubted = [u for u in candidates if not is_held_out("vips", "external_id", u, share)][:3]
+    users = [held, held_before, held_from_now_on, new, stays, doubted]
+    warehouse.source([(user,) for user in users * 3] + [(None,)] * 3)
+    for user in (held_from_now_on, stays, doubted):
+        warehouse.stay(user)
+    warehouse.stay(held_before, held=True)
+    warehouse.doubt(doubted)
+
+    plan = warehouse.freeze(holdout=share)
+
+    assert [change[1:] for change in warehouse.changes()] == [
+        ("leave", "external_id", held_from_now_on, True),
+        ("enter", "external_id", new, False),
+        ("refresh", "external_id", doubted, False),
+        ("hold", "external_id", held, True),
+    ]
+    assert (plan.members, plan.held_out, plan.duplicates, plan.invalid) == (6, 3, 12, 3)
+    assert (plan.in_braze, plan.unchanged) == (3, 2)
+
+
+def test_who_is_in_under_an_id_that_braze_would_not_take_leaves(warehouse: Any) -> None:
+    users = ["x" * 988, " "]
+    warehouse.source([(user,) for user in users])
+    for user in users:
+        warehouse.stay(user)
+
+    plan = warehouse.freeze()
+
+    assert actions(warehouse) == dict.fromkeys(users, "leave")
+    assert (plan.members, plan.invalid, plan.in_braze, plan.leave) == (0, 2, 2, 2)
+
+
+@pytest.mark.parametrize("chain", [{"external_id": "A"}, KINDS], ids=["one-identifier", "several"])
+def test_the_source_is_read_in_one_place_so_that_it_cannot_give_two_answers(
+    warehouse: Any, chain: dict[str, Any], monkeypatch: Any
+) -> None:
+    warehouse.source([("a", "b", "c")], 'A VARCHAR, B VARCHAR, "c d" VARCHAR')
+    statements: list[str] = []
+    execute = warehouse.session.execute
+
+    def noted(sql: str, params: Any = None) -> Any:
+        statements.append(sql)
+        return execute(sql, params)
+
+    monkeypatch.setattr(warehouse.session, "execute", noted)
+
+    assert warehouse.freeze(identifiers=chain).enter == 1
+    assert sum(sql.count(f"{warehouse.schema}.SOURCE") for sql in statements) == 1
+    assert sum("kubit_source_rows" in line for sql in statements for line in sql.splitlines()) == 2
+
+
 def test_another_cohort_or_workspace_is_not_looked_at(warehouse: Any) -> None:
     warehouse.source([("a",)])
     for workspace, cohort_id in (("workspace", "other"), ("other", "vips")):
@@ -195,6 +252,15 @@ def test_an_identifier_is_frozen_as_it_is(warehouse: Any, user: str) -> None:
 
     assert warehouse.changes() == [(1, "enter", "external_id", user, False)]
     assert (plan.members, plan.invalid) == (1, 0)
+
+
+@pytest.mark.parametrize("user", ["!", " !", "\t.", "\x1f", "\x0b", "\u00a0", "\u3000", "#"])
+def test_what_is_not_all_blanks_names_a_user(warehouse: Any, user: str) -> None:
+    warehouse.source([(user,), ("",), (" ",), ("\t",), ("\n\r ",)])
+
+    plan = warehouse.freeze()
+
+    assert (actions(warehouse), plan.invalid) == ({user: "enter"}, 4)
 
 
 @pytest.mark.parametrize("user", ["x" * 988, "é" * 494, "😀" * 247], ids=["ascii", "two-bytes", "four-bytes"])
@@ -437,6 +503,22 @@ def test_a_row_whose_other_identifiers_change_is_another_row(warehouse: Any) -> 
 
     assert warehouse.freeze("i2", identifiers=chain).set_aside == 1
     warehouse.source([("a", "new@example.com")], columns)
+    assert warehouse.freeze("i3", identifiers=chain).enter == 1
+
+
+def test_who_has_several_rows_rests_until_the_one_that_stands_for_them_changes(warehouse: Any) -> None:
+    columns, chain = "A VARCHAR, B VARCHAR", {"external_id": "A", "email": "B"}
+    rows = [("a", f"{n}@example.com") for n in range(5)]
+    warehouse.source(rows, columns)
+    warehouse.freeze("i1", identifiers=chain)
+    ((row_hash,),) = warehouse.session.rows(f"SELECT ROW_HASH FROM {warehouse.tables.change}")
+    warehouse.reject("a", row_hash=row_hash)
+
+    warehouse.source(reversed(rows), columns)
+    again = warehouse.freeze("i2", identifiers=chain)
+    warehouse.source([("a", "new@example.com")], columns)
+
+    assert (again.set_aside, again.enter, again.duplicates) == (1, 0, 4)
     assert warehouse.freeze("i3", identifiers=chain).enter == 1
 
 

@@ -2,6 +2,8 @@
 # Works with the GNU make 3.81 of macOS.
 
 PYTHON ?=
+# Processes for the tests. Each has a local Snowflake, Braze and mailbox of its own.
+WORKERS ?= 2
 export PYTHON
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -25,8 +27,8 @@ setup:  ## .venv with Airflow, the provider and its tools (quick when it is ther
 demo: setup  ## cohorts from a local Snowflake into a local Braze through Airflow, shown and proved
 	@$(BIN)/python -m airflow_provider_kubit_braze.sandbox.demo
 
-test: setup  ## the whole test suite; ARGS="-k name" for a part of it
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup  ## the whole test suite; ARGS="-k name" for a part of it, WORKERS=0 for one process
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -1,83 +1,79 @@
 """``make bench``: figures as ratios against a floor or a peer of the same run, never as seconds alone.
 
-Each measure is the median of several rounds, floor and subject in turn, so that noise hits both alike. Prints a table
-and writes ``bench/results.json``.
+``python -m bench`` measures everything, ``python -m bench delivery memory`` some parts, and ``--quick`` only shows that
+they work. Every part has a process of its own, so that none leaves another its garbage.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bench.local import alone
+from bench.page import write_page
+from bench.parts import PARTS, measure
+from bench.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-ROUNDS = 5
+    from bench.rows import Row
 
 
-def main() -> int:
-    """Run all benchmarks."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks; 0 when all of them ran, whatever they found."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("part", nargs="*", help=f"what to measure: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, no figures worth keeping")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.part) - set(PARTS):
+        parser.error(f"there is no part {min(unknown)!r}")
+    results, broken = Results.stored(), []
     with tempfile.TemporaryDirectory(prefix="kubit-braze-bench-") as folder:
-        os.environ["AIRFLOW_HOME"] = str(Path(folder) / "airflow")
-        os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-        from bench.delivery import delivery
-        from bench.parsing import parsing
-
-        rows = [*parsing(Path(folder), ratio), *delivery(ratio)]
-    width = max(len(row["what"]) for row in rows)
-    print(f"{'what':<{width}}  {'ratio':>7}  {'spread':>13}  subject  floor")
-    for row in rows:
-        low, high = row["spread"]
-        print(
-            f"{row['what']:<{width}}  {row['ratio']:>6.2f}x  {low:>5.2f}..{high:<5.2f}x  "
-            f"{row['subject_seconds']:.3f} s  {row['floor_seconds']:.3f} s ({row['floor']})"
-        )
-    results = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "rounds": ROUNDS,
-        "rows": rows,
-    }
-    target = Path(__file__).with_name("results.json")
-    target.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\n{target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target} is written.")
-    return 0
+        _seclude(folder)
+        for part in chosen.part or PARTS:
+            started = time.monotonic()
+            try:
+                rows = alone(measure, part, quick=chosen.quick)
+            except Exception as error:
+                print(f"\n{part}: {type(error).__name__}: {error}", flush=True)
+                broken.append(part)
+                continue
+            _show(part, rows, time.monotonic() - started)
+            results.put(part, rows)
+    if not chosen.quick:
+        print(f"\n{results.write()} is written.")
+        print(f"{write_page(results)} is written.")
+        if missing := results.missing():
+            print(f"Not measured on this machine yet: {', '.join(missing)}.")
+    return 1 if broken else 0
 
 
-def ratio(
-    what: str,
-    subject: Callable[[], object],
-    floor: Callable[[], object],
-    *,
-    floor_name: str,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Any]:
-    """Measure a subject against its floor, in turn, after one unmeasured round of each."""
-    subject()
-    floor()
-    pairs = [(_seconds(subject, clock), _seconds(floor, clock)) for _ in range(ROUNDS)]
-    ratios = sorted(one / other for one, other in pairs)
-    return {
-        "what": what,
-        "ratio": statistics.median(ratios),
-        "spread": [ratios[0], ratios[-1]],
-        "subject_seconds": statistics.median(one for one, _ in pairs),
-        "floor_seconds": statistics.median(other for _, other in pairs),
-        "floor": floor_name,
+def _seclude(folder: str) -> None:
+    """Keep the Airflow of the shell, and its proxies, out of this."""
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+        del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": folder,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
     }
 
 
-def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    started = clock()
-    call()
-    return clock() - started
+def _show(part: str, rows: Sequence[Row], seconds: float) -> None:
+    print(f"\n{PARTS[part]} ({part}, {seconds:.0f} s)")
+    table = [(row.what, row.shown, row.spread, row.against, row.judged) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,81 +1,145 @@
-"""CPU seconds of the delivery path, against bare aiohttp with prebuilt bodies, and against a serial loop."""
+"""What one request costs the processor: the whole way of a delivery, against others with bodies made beforehand.
+
+The whole way: users in Arrow's memory, as Snowflake's connector hands them over, to request bodies in a thread; over
+kept connections to Braze; its answers read, the rate limit followed, and verdicts in the journal. Connections are open
+before anything is measured, but for those who open one for every request.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing
+from itertools import starmap
+from typing import TYPE_CHECKING, Final
+
+import pyarrow  # type: ignore[import-untyped]
+
+from airflow_provider_kubit_braze.braze.engine import Batch, Delivery
+from airflow_provider_kubit_braze.core.frames import track_frame
+from airflow_provider_kubit_braze.core.journal import Journal
+from airflow_provider_kubit_braze.core.payload import AttributeWriter
+from airflow_provider_kubit_braze.core.ranges import Range
+from airflow_provider_kubit_braze.delivery import _ahead
+from airflow_provider_kubit_braze.warehouse.changes import into_requests
+from bench.local import local_braze, settings_for
+from bench.peers import CONCURRENCY, THREADS, BareAiohttp, BareSockets, Errand, serial, waves
+from bench.rows import Row, over
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterator
 
-USERS = 150_000
-SERIAL_REQUESTS = 200
-
-
-def delivery(ratio: Callable[..., dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Measure 2,000 requests of 75 users to the local Braze; building the bodies counts for the subject only."""
-    import aiohttp
-    import requests
-
-    from airflow_provider_kubit_braze.braze.engine import Batch, Delivery
     from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
-    from airflow_provider_kubit_braze.core.frames import track_frame
-    from airflow_provider_kubit_braze.core.journal import Journal
-    from airflow_provider_kubit_braze.core.payload import AttributeWriter
-    from airflow_provider_kubit_braze.sandbox.braze_settings import DEFAULT_REST_KEY
-    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from airflow_provider_kubit_braze.core.frames import Frame
+    from bench.sizes import Sizes
 
-    writer = AttributeWriter(attribute="kubit_cohort_bench")
-    users = [f"user-{n:09}" for n in range(USERS)]
-    chunks = [users[start : start + 75] for start in range(0, USERS, 75)]
-    headers = {"Authorization": f"Bearer {DEFAULT_REST_KEY}", "Content-Type": "application/json"}
+_OBJECTS: Final = 75
 
-    with Sandbox(services=("braze",)) as sandbox:
-        sandbox.braze.configure(windows={"users.track": []})
-        url = f"{sandbox.braze_url}/users/track"
-        settings = BrazeSettings.from_connection(
-            "bench", sandbox.braze_url, DEFAULT_REST_KEY, {"max_requests": 10_000_000, "max_in_flight": 64}
+#: Rows of one Arrow batch.
+_BATCH: Final = 7_500
+
+_WRAPPING: Final = AttributeWriter(attribute="kubit_cohort_bench").wrapping("enter", "external_id")
+
+
+def delivery(sizes: Sizes) -> Iterator[Row]:
+    """Measure over plain HTTP and over TLS."""
+    for scheme, tls in (("HTTP", False), ("HTTPS", True)):
+        with local_braze(tls=tls) as braze:
+            settings = settings_for(braze.url, max_in_flight=CONCURRENCY)
+            ca = os.environ["REQUESTS_CA_BUNDLE"] if tls else None
+            costs = asyncio.run(_Measured(settings, sizes, ca=ca).rounds())
+        yield from _rows(scheme, costs)
+
+
+def _rows(scheme: str, costs: list[dict[str, float]]) -> Iterator[Row]:
+    def times(one: str, other: str) -> list[float]:
+        return [cost[one] / cost[other] for cost in costs]
+
+    ours = f"CPU of one request, whole way, {scheme}"
+    yield over(times("whole", "aiohttp"), ours, "bare aiohttp, bodies made beforehand", most=1.4)
+    yield over(times("whole", "sockets"), ours, "bare sockets, bodies made beforehand")
+    yield over(
+        times("serial", "whole"),
+        f"CPU of one requests.post in a serial loop, {scheme}",
+        "one request of the whole way",
+        least=10.0,
+    )
+    yield over(
+        times("waves", "whole"),
+        f"CPU of one requests.post in waves of {THREADS} threads, {scheme}",
+        "one request of the whole way",
+    )
+
+
+class _Measured:
+    def __init__(self, settings: BrazeSettings, sizes: Sizes, *, ca: str | None) -> None:
+        self._settings, self._sizes = settings, sizes
+        self._total = sizes.requests * _OBJECTS
+        self._users = pyarrow.array([f"user-{n:09}" for n in range(self._total)])
+        self._frame: Frame = track_frame(settings)
+        self._journal = Journal()
+        headers = {
+            "Authorization": f"Bearer {settings.rest_key}",
+            "Content-Type": "application/json",
+            "User-Agent": settings.user_agent,
+        }
+        bodies = [self._frame.body(batch.objects) for batch in self._batches()]
+        self._errand = Errand(
+            url=settings.base_url + self._frame.path,
+            headers=headers,
+            bodies=bodies,
+            tls=ssl.create_default_context(cafile=ca) if ca else None,
+        )
+        self._single = Errand(
+            url=self._errand.url, headers=headers, bodies=bodies[: sizes.single], tls=self._errand.tls
         )
 
-        frame = track_frame(settings)
-        bodies = [frame.body(writer.objects("enter", "external_id", chunk)) for chunk in chunks]
-
-        async def batches() -> AsyncIterator[Batch]:
-            for index, chunk in enumerate(chunks):
-                yield Batch(index * 75 + 1, writer.objects("enter", "external_id", chunk))
-
-        def whole() -> None:
-            journal = Journal()
-            asyncio.run(Delivery(settings=settings, journal=journal).run(batches()))
-            assert journal.counters.accepted == USERS  # noqa: S101
-
-        async def bare() -> None:
-            todo = iter(bodies)
-
-            async def work(session: aiohttp.ClientSession) -> None:
-                for body in todo:
-                    async with session.post(url, data=body) as answer:
-                        await answer.read()
-
-            async with aiohttp.ClientSession(headers=headers) as session:
-                await asyncio.gather(*(work(session) for _ in range(64)))
-
-        def serial() -> None:
-            for body in bodies[:SERIAL_REQUESTS]:
-                requests.post(url, data=body, headers=headers, timeout=30).raise_for_status()
-
-        yield ratio(
-            "delivery: CPU of the whole path",
-            whole,
-            lambda: asyncio.run(bare()),
-            floor_name="bare aiohttp, prebuilt bodies",
-            clock=time.process_time,
+    def _batches(self) -> Iterator[Batch]:
+        pieces = (
+            (start + 1, self._users[start : start + _BATCH].to_pylist())
+            for start in range(0, self._total, _BATCH)
         )
-        yield ratio(
-            f"delivery: CPU, for 1/{len(bodies) // SERIAL_REQUESTS} of the requests",
-            serial,
-            whole,
-            floor_name="our whole path, all requests",
-            clock=time.process_time,
+        return starmap(
+            Batch,
+            into_requests(pieces, join=_WRAPPING.join, max_objects=_OBJECTS, max_bytes=self._frame.max_bytes),
         )
+
+    async def rounds(self) -> list[dict[str, float]]:
+        """Return the CPU seconds of one request of each, round by round; the first round is for warming up."""
+        single = self._single
+        async with (
+            Delivery(settings=self._settings, journal=self._journal) as ours,
+            BareAiohttp(self._errand) as aiohttp,
+            BareSockets(self._errand) as sockets,
+        ):
+            costs = [
+                {
+                    "aiohttp": await self._cost(aiohttp.run, self._errand),
+                    "whole": await self._cost(lambda: self._whole(ours), self._errand),
+                    "sockets": await self._cost(sockets.run, self._errand),
+                    "serial": await self._cost(lambda: _at_once(serial, single), single),
+                    "waves": await self._cost(lambda: _at_once(waves, single), single),
+                }
+                for _ in range(self._sizes.trips + 1)
+            ]
+        return costs[1:]
+
+    async def _whole(self, ours: Delivery) -> None:
+        async with aclosing(_ahead(self._batches)) as chunks:
+            await ours.run(chunks)
+        if self._journal.take().settled != (Range(1, self._total),):
+            raise RuntimeError("Not everything was accepted.")
+
+    @staticmethod
+    async def _cost(run: Callable[[], Awaitable[None]], errand: Errand) -> float:
+        gc.collect()
+        started = time.process_time()
+        await run()
+        return (time.process_time() - started) / len(errand.bodies)
+
+
+async def _at_once(run: Callable[[Errand], None], errand: Errand) -> None:
+    run(errand)

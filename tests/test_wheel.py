@@ -166,7 +166,11 @@ def test_the_extras_arrive_whole(wheel: Wheel, setup_cfg: configparser.ConfigPar
         extra: {canonical(line) for line in lines(text)}
         for extra, text in setup_cfg["options.extras_require"].items()
     }
-    assert set(wheel.metadata.get_all("Provides-Extra") or []) == set(wanted) == {"dev", "distributed", "email", "sandbox"}
+    assert (
+        set(wheel.metadata.get_all("Provides-Extra") or [])
+        == set(wanted)
+        == {"dev", "distributed", "email", "sandbox"}
+    )
     arrived: dict[str, set[object]] = {extra: set() for extra in wanted}
     for line in wheel.metadata.get_all("Requires-Dist") or []:
         extra = re.search(r"""extra == ['"](\w+)['"]""", line)

@@ -207,7 +207,7 @@ def test_whom_a_dead_try_may_have_sent_stays_in_doubt_when_its_retry_cannot_begi
         if where == "start_sending":
             patch.setattr(Ledger, "start_sending", fail)
         else:
-            patch.setattr("airflow_provider_kubit_braze.importer._Import._name", fail)
+            patch.setattr("airflow_provider_kubit_braze.importer.Import._name", fail)
         assert world.run("day 1", 2).error is not None
     world.source("b", "c")
 

@@ -26,6 +26,7 @@ worth nearly the same.
 
 - Subject and floor are measured in turn, in many short rounds, and a figure is the median of the rounds. Behind it
   stand the quartiles: half of the rounds lie between them. Where there are none it was counted, or measured once.
+- On a machine that does other things meanwhile the figures are worse than they could be, and the quartiles far apart.
 - CPU is that of the measured process, all its threads included. Braze, and whatever else answers, runs in another.
 - Braze and Snowflake are the local ones of the [sandbox](sandbox.md), on the same machine. So nothing is said about
   the real ones' speed, only about what this package makes of it.

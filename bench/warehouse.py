@@ -87,13 +87,16 @@ def local_warehouse() -> Iterator[Warehouse]:
         yield Warehouse(sandbox)
 
 
-def import_cohort(way: Way, table: str) -> ImportResult:
-    """Import the cohort of a table, with state tables of its own."""
+def import_cohort(way: Way, table: str, *, state: str | None = None) -> ImportResult:
+    """Import the cohort of a table.
+
+    :param state: which state tables to use; default: those of the table, that ``fill_ledger`` fills.
+    """
     end = run_import(
         cohort(table),
         settings=settings_for(way.braze_url, workspace=_WORKSPACE),
         connect=lambda: connect(way.host, way.port),
-        tables=_tables(table),
+        tables=_tables(state or table),
         identity=IDENTITY,
         options=ImportOptions(),
     )
@@ -102,5 +105,5 @@ def import_cohort(way: Way, table: str) -> ImportResult:
     return end.result
 
 
-def _tables(table: str) -> Tables:
-    return Tables(f"KUBIT_BRAZE_{table}")
+def _tables(state: str) -> Tables:
+    return Tables(f"KUBIT_BRAZE_{state}")

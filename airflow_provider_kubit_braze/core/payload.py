@@ -48,9 +48,10 @@ class Wrapping:
     def join(self, users: Sequence[str]) -> bytes:
         """Return one piece of JSON for each of ``users``, with commas between them."""
         written = orjson.dumps(users)
-        if b"\\" in written:
+        if b"\\" in written or "," in users:
             return b",".join([self.before + orjson.dumps(user) + self.after for user in users])
-        # Without a backslash no text holds a quotation mark, so this is what stands between two texts and nowhere else.
+        # Without a backslash no text holds a quotation mark, so this is what stands between two texts and nowhere else,
+        # unless it is a text that is nothing but a comma.
         between = b'"' + self.after + b"," + self.before + b'"'
         return self.before + written[1:-1].replace(b'","', between) + self.after
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kubit_braze.core.payload import AttributeWriter, alias_kind, alias_label
@@ -78,6 +78,8 @@ def test_any_text_survives_as_it_is(kind: str) -> None:
 
 
 # Among them what would end a text, or look like what stands between two, were it not escaped.
+@example(users=[",", "a"])
+@example(users=["a", ",", ",", "b"])
 @given(
     users=st.lists(st.text(st.sampled_from('",\\{}[]: ae\n\u2028é😀'), max_size=6), min_size=1, max_size=5)
 )

@@ -13,6 +13,9 @@ _MAJOR, _MINOR = (int(part) for part in _airflow_version.split(".")[:2])
 
 AIRFLOW_V_3_0_PLUS: bool = (_MAJOR, _MINOR) >= (3, 0)
 
+#: Plugins may have pages of their own in Airflow's.
+AIRFLOW_V_3_1_PLUS: bool = (_MAJOR, _MINOR) >= (3, 1)
+
 
 def defined_in_this_parse(dag_id: str) -> DAG | None:
     """Return the DAG with this id that the DAG file being parsed has defined already, if any."""

@@ -194,6 +194,7 @@ class Endings:
             unknown=totals.unknown,
             set_aside=plan.set_aside,
             unmatched=plan.unmatched,
+            users_before=plan.in_braze,
             purpose=plan.purpose,
             data_points=spent.data_points,
             requests=spent.requests,

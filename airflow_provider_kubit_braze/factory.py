@@ -162,6 +162,7 @@ def cohort_dag(
                 recipients=[_raw(address) for address in cohort.notify],
                 cohort_id=cohort.id,
                 cohort_name=_raw(cohort.name),
+                when=cohort.notify_when,
             )
             import_to_braze >> notify.as_teardown()
     return dag

@@ -140,9 +140,9 @@ def simulate(
             sender.left -= 1
             sender.under_way += 1
             on_its_way = world.latency * 0.1 * (0.9 + 0.1 * chance.random())
-            at(now + on_its_way, partial(arrive, which, number))
+            at(now + on_its_way, partial(arrive, which, number, now))
 
-    def arrive(which: int, number: int, now: float) -> None:
+    def arrive(which: int, number: int, sent_at: float, now: float) -> None:
         window = math.floor(now / world.window)
         if taken := take(now):
             course.accepted[window] += 1
@@ -152,14 +152,17 @@ def simulate(
         remaining = world.limit - course.accepted[window] - course.live[window]
         ends = math.ceil((window + 1) * world.window)
         on_its_way_back = world.latency * chance.uniform(0.8, 1.0)
-        at(now + on_its_way_back, partial(answer, which, number, taken, remaining, ends))
+        at(now + on_its_way_back, partial(answer, which, number, sent_at, taken, remaining, ends))
 
-    def answer(which: int, number: int, taken: bool, remaining: int, ends: float, now: float) -> None:
+    def answer(
+        which: int, number: int, sent_at: float, taken: bool, remaining: int, ends: float, now: float
+    ) -> None:
         sender = senders[which]
         headers = LimitHeaders(limit=world.limit, remaining=remaining, reset_in=max(ends - now, 0.0))
         sender.budget.observe(headers, number=number, limited=not taken, now=now)
         if taken:
-            sender.flight.answered(held_back=sender.under_way >= sender.flight.limit and not sender.wakes)
+            full = sender.under_way >= sender.flight.limit and not sender.wakes
+            sender.flight.answered(sent_at=sent_at, full=full and sender.budget.wait(now) <= 0, now=now)
         else:
             sender.left += 1
         sender.under_way -= 1

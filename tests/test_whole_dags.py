@@ -520,15 +520,26 @@ def test_a_mail_that_cannot_be_sent_changes_nothing_about_the_run(
 ALONE = """
 from airflow.sdk import DAG
 from airflow_provider_kubit_braze.assets import cohort_asset
+from airflow_provider_kubit_braze.notifications.cohort_mail import CohortMailNotifier
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
 
-with DAG("alone_{id}", schedule=None, catchup=False, params={{"table": "{table}"}}, default_args={{"retries": 0}}):
+mail = CohortMailNotifier(recipients="growth@example.com", cohort_id="{{{{ params.cohort }}}}", cohort_name="Fans")
+
+with DAG(
+    "alone_{id}",
+    schedule=None,
+    catchup=False,
+    params={{"table": "{table}", "cohort": "{id}"}},
+    default_args={{"retries": 0}},
+):
     CohortToBrazeOperator(
         task_id="load",
         cohort_id="{id}",
         table="{{{{ params.table }}}}",
         identifiers={{"external_id": "USER_ID"}},
         outlets=[cohort_asset("{id}", "kubit_braze_default")],
+        on_success_callback=mail,
+        on_failure_callback=mail,
     )
 """
 
@@ -542,6 +553,7 @@ def test_the_operator_works_alone_with_templates_and_without_a_logical_date(worl
     assert (str(dag_run.state), states(dag_run)) == ("success", {"load": "success"})
     assert world.braze_members() == users(1, 2, 3)
     assert asset_events(dag_run) == [result_of(dag_run)]
+    assert world.mail.subject == f"[Kubit → Braze] {result_of(dag_run)['cohort_name']}: 3 added, 0 removed"
     [(dag_id, task_id, map_index, tries)] = world.sql(
         f"SELECT DAG_ID, TASK_ID, MAP_INDEX, TRY_NUMBER FROM {world.state}.IMPORT_RUN"
     )
@@ -553,6 +565,11 @@ def test_the_operator_works_alone_with_templates_and_without_a_logical_date(worl
         "dag_id": dag_id,
         "run_id": dag_run.run_id,
     }
+
+    # And when it fails, the one mail has the figures of the failure.
+    world.compute([], 2)
+    assert str(run(dag, None).state) == "failed"
+    assert world.mail.subject.endswith("stopped by a guard")
 
 
 EXPANDED = """

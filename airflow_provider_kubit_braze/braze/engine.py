@@ -276,7 +276,8 @@ class Delivery:
     async def _post(self, body: bytes, batch: Batch, trial: Trial) -> tuple[int | None, Verdict, bool]:
         """Send one request; return status, verdict, and whether a limit with a known end refused it."""
         counters = self._journal.counters
-        number = self._budget.spend(self._clock())
+        sent_at = self._clock()
+        number = self._budget.spend(sent_at)
         self._under_way += 1
         try:
             async with self._session.post(
@@ -292,6 +293,7 @@ class Delivery:
                 verdict = replace(verdict, next=Next.STOP_ENDPOINT)
             return None, self._note(verdict, batch.size, trial), False
         finally:
+            is_full = self._waiting == 0 and self._under_way >= self._flight.limit
             self._under_way -= 1
         self._answered = True
         counters.requests += 1
@@ -300,7 +302,8 @@ class Delivery:
         headers = LimitHeaders.read(response.headers, now=self._brazes_time(response.headers))
         self._budget.observe(headers, number=number, limited=status == 429, now=now)
         if verdict.next is not Next.RETRY:
-            self._flight.answered(held_back=self._waiting == 0)
+            full = is_full and self._budget.wait(now) <= 0
+            self._flight.answered(sent_at=sent_at, full=full, now=now)
         elif status != 429:
             self._flight.failed(now)
         if verdict.message != SUCCESS:

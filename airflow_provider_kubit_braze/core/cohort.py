@@ -21,6 +21,7 @@ from airflow_provider_kubit_braze.core.braze_target import BrazeTarget
 from airflow_provider_kubit_braze.core.cohort_schema import file_schema
 from airflow_provider_kubit_braze.core.identifiers import Identifier, Identifiers
 from airflow_provider_kubit_braze.core.limits import Limit, LimitField, Share, ShareField
+from airflow_provider_kubit_braze.core.mail import NotifyWhen
 from airflow_provider_kubit_braze.core.part import Part, each, one_or_all, placed, show
 from airflow_provider_kubit_braze.core.schedule import Schedule
 from airflow_provider_kubit_braze.core.shards import MOST_SHARDS
@@ -172,7 +173,8 @@ class Cohort(Part):
     :param source: where the members come from.
     :param identifiers: which columns name a user, in order.
     :param schedule: when the cohort is imported; None for a DAG that only people or other DAGs start.
-    :param notify: e-mail addresses that hear about every import.
+    :param notify: e-mail addresses that hear how imports end.
+    :param notify_when: which ends they hear of: ``always``, ``success``, ``change`` or ``failure``.
     :param braze: how members are marked in Braze.
     :param guards: what stops an import.
     :param holdout: the exact share of members that is kept from Braze, such as ``"10%"``.
@@ -208,6 +210,10 @@ class Cohort(Part):
         BeforeValidator(_read_addresses),
         WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{_ADDRESS}$"}}),
     ] = Field(default=(), description="Who is mailed when an import ends.")
+    notify_when: NotifyWhen = Field(
+        default="always",
+        description="Which ends are mailed: always, success, change (and whatever needs a look), failure.",
+    )
     braze: BrazeTarget = Field(default_factory=BrazeTarget, description="How members are marked in Braze.")
     guards: Guards = Field(default_factory=Guards, description="What stops an import.")
     holdout: ShareField = Field(default=_HOLDOUT, description="Share of members that is kept from Braze.")
@@ -232,6 +238,7 @@ class Cohort(Part):
             name: str | None = None,
             schedule: Schedule | Mapping[str, Any] | None = None,
             notify: Sequence[str] = (),
+            notify_when: NotifyWhen = "always",
             braze: BrazeTarget | Mapping[str, Any] = ...,
             guards: Guards | Mapping[str, Any] = ...,
             holdout: Fraction | str | int = 0,

@@ -31,18 +31,25 @@ class InFlight:
         self._size = float(min(_FIRST, most))
         self._doubles = True
         self._troubled_at = -math.inf
+        self._full_at = -math.inf
 
     @property
     def limit(self) -> int:
         """Requests that may be under way, at least 1."""
         return int(self._size)
 
-    def answered(self, *, held_back: bool) -> None:
+    def answered(self, *, sent_at: float, full: bool, now: float) -> None:
         """Note a request that Braze took.
 
-        :param held_back: more would have been sent, had the limit let them.
+        Answers come in bursts, as the requests went out: in the middle of a burst the rate budget is what holds the
+        next ones back. So a request counts when there was nothing but the limit in the way at any time of its journey.
+
+        :param sent_at: when it went out.
+        :param full: more would be sent at this moment, did the limit let them.
         """
-        if held_back and self._size < self._most:
+        if full:
+            self._full_at = now
+        if self._full_at >= sent_at and self._size < self._most:
             self._size = min(float(self._most), self._size + (1.0 if self._doubles else 1.0 / self._size))
 
     def failed(self, now: float) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import datetime, timedelta
-from html import escape
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
-from airflow_provider_kubit_braze.core.mail_story import PURPOSES, Story, tell_result, tell_states
+from airflow_provider_kubit_braze.core.mail_html import Bars, Page, write_html
+from airflow_provider_kubit_braze.core.mail_story import PURPOSES, tell_result, tell_states
 from airflow_provider_kubit_braze.core.readiness import span_text
 from airflow_provider_kubit_braze.core.report import OUTCOMES, ImportResult
 from airflow_provider_kubit_braze.core.verification import Verification
+
+if TYPE_CHECKING:
+    from airflow_provider_kubit_braze.core.mail_html import Tone
+
+NotifyWhen = Literal["always", "success", "change", "failure"]
+"""Which ends of a run are mailed: all; those without a failure; those that changed who is in the cohort, and all that
+need a look; only those that need a look (failed, stopped by a guard, succeeded in part)."""
 
 _PREFIX = "[Kubit → Braze]"
 _SUBJECT_LIMIT = 180
@@ -26,11 +34,23 @@ class Mail:
     :param subject: one line.
     :param text: the plain part; says everything the other part says.
     :param html: the HTML part; every value in it is escaped.
+    :param tone: how the run ended, from ``good`` to ``bad``.
+    :param changed: somebody was added or removed.
     """
 
     subject: str
     text: str
     html: str
+    tone: Tone = "plain"
+    changed: bool = False
+
+    def is_wanted(self, when: NotifyWhen) -> bool:
+        """Whether it is to be sent: what needs a look is kept from nobody but those who ask for successes only."""
+        if when == "always":
+            return True
+        if when == "success":
+            return self.tone != "bad"
+        return self.tone in ("care", "bad") or (when == "change" and self.changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +67,7 @@ class RunEnd:
     :param import_state: the import's state in Airflow's word, None when unknown.
     :param waiting_for: what the sensor last said it was waiting for.
     :param link: where to look in Airflow's pages; only http and https addresses are shown.
+    :param page: where the cohort's history is; the same.
     """
 
     dag_id: str
@@ -59,6 +80,7 @@ class RunEnd:
     import_state: str | None = None
     waiting_for: str | None = None
     link: str | None = None
+    page: str | None = None
 
 
 def read_result(value: object, *, run_id: str, cohort_id: str) -> ImportResult | None:
@@ -89,18 +111,36 @@ def render_mail(run: RunEnd, result: ImportResult | None) -> Mail:
     """
     name = _line(result.cohort_name if result else run.cohort_name) or run.cohort_id
     story = tell_result(result, run) if result else tell_states(run)
-    verified = _verified(result) if result else None
-    figures = _figures(result) if result else []
-    about = [
-        ("Cohort", f"{name} ({_line(run.cohort_id)})"),
-        ("DAG", _line(run.dag_id)),
-        ("Run", _line(run.run_id)),
-    ]
-    link = _link(run.link)
+    error = _sentence(story.error) if story.error else None
+    page = Page(
+        name=name,
+        headline=_line(story.headline),
+        tone=story.tone,
+        lead=_line(story.lead),
+        error=error,
+        advice=_line(story.advice),
+        remark=_verified(result) if result else None,
+        users=f"{result.users_imported:,}" if result else None,
+        change=_change(result) if result else None,
+        bars=_bars(result) if result else None,
+        figures=_figures(result) if result else (),
+        about=(
+            ("Cohort", f"{name} ({_line(run.cohort_id)})"),
+            ("DAG", _line(run.dag_id)),
+            ("Run", _line(run.run_id)),
+        ),
+        links=[
+            (label, address)
+            for label, address in (("Open the run in Airflow", run.link), ("History of the cohort", run.page))
+            if _is_link(address)
+        ],
+    )
     return Mail(
         subject=_line(f"{_PREFIX} {name}: {story.headline}")[:_SUBJECT_LIMIT],
-        text=_text(story, verified, figures, about, link),
-        html=_html(name, story, verified, figures, about, link),
+        text=_text(page),
+        html=write_html(page),
+        tone=story.tone,
+        changed=result is not None and result.outcome != "dry_run" and result.added + result.removed > 0,
     )
 
 
@@ -125,6 +165,7 @@ def _figures(result: ImportResult) -> list[tuple[str, str]]:
     counts = [
         ("Members at the source", result.members),
         ("Users imported (in the cohort in Braze now)", result.users_imported),
+        ("Users in the cohort in Braze before", result.users_before),
         ("To be added" if planned else "Added", result.added),
         ("To be removed" if planned else "Removed", result.removed),
         ("Unchanged", result.unchanged),
@@ -147,50 +188,41 @@ def _figures(result: ImportResult) -> list[tuple[str, str]]:
     ]
 
 
-def _text(
-    story: Story,
-    verified: str | None,
-    figures: list[tuple[str, str]],
-    about: list[tuple[str, str]],
-    link: str | None,
-) -> str:
-    paragraphs = [_line(story.lead)]
-    if story.error:
-        paragraphs.append(_sentence(story.error))
-    paragraphs.append(_line(story.advice))
-    if verified:
-        paragraphs.append(verified)
-    if figures:
-        left, right = max(len(label) for label, _ in figures), max(len(value) for _, value in figures)
-        paragraphs.append("\n".join(f"{label:<{left}}  {value:>{right}}" for label, value in figures))
-    paragraphs.append("\n".join(f"{label}: {value}" for label, value in [*about, *_link_row(link)]))
+def _change(result: ImportResult) -> str | None:
+    """Compare with before the import, where the import may have changed something."""
+    if result.outcome not in ("success", "partial", "failed") or not result.members + result.users_before:
+        return None
+    before, more = result.users_before, result.users_imported - result.users_before
+    if not more:
+        return f"{before:,} before this import: no more and no fewer"
+    share = f", {more / before:+.1%}" if before else ""
+    return f"{before:,} before this import ({more:+,}{share})"
+
+
+def _bars(result: ImportResult) -> Bars | None:
+    if not result.added + result.removed:
+        return None
+    planned = result.outcome == "dry_run"
+    # Of an import that was read back and corrected, what is known now counts.
+    stayed = result.users_before - result.removed if planned else result.users_imported - result.added
+    return Bars(
+        stayed=max(0, stayed),
+        removed=result.removed,
+        added=result.added,
+        after="After an import" if planned else "Now",
+    )
+
+
+def _text(page: Page) -> str:
+    paragraphs = [page.lead, *filter(None, (page.error,)), page.advice, *filter(None, (page.remark,))]
+    if page.users is not None:
+        change = f"; {page.change}" if page.change else ""
+        paragraphs.append(f"{page.users} users in the cohort in Braze{change}.")
+    if page.figures:
+        left, right = (max(len(one[side]) for one in page.figures) for side in (0, 1))
+        paragraphs.append("\n".join(f"{label:<{left}}  {value:>{right}}" for label, value in page.figures))
+    paragraphs.append("\n".join(f"{label}: {value}" for label, value in [*page.about, *page.links]))
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _html(
-    name: str,
-    story: Story,
-    verified: str | None,
-    figures: list[tuple[str, str]],
-    about: list[tuple[str, str]],
-    link: str | None,
-) -> str:
-    error = f'<p style="color:#a4161a">{escape(_sentence(story.error))}</p>' if story.error else ""
-    remark = f"<p>{escape(verified)}</p>" if verified else ""
-    table = "".join(
-        f'<tr><td style="padding:2px 24px 2px 0">{escape(label)}</td>'
-        f'<td style="padding:2px 0;text-align:right">{escape(value)}</td></tr>'
-        for label, value in figures
-    )
-    rows = "<br>".join(f"{escape(label)}: {escape(value)}" for label, value in about)
-    anchor = f'<br><a href="{escape(link)}">Open in Airflow</a>' if link else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"></head>'
-        '<body style="font-family:sans-serif;color:#1b1b1b">'
-        f"<h2>{escape(name)}: {escape(_line(story.headline))}</h2>"
-        f"<p>{escape(_line(story.lead))}</p>{error}<p>{escape(_line(story.advice))}</p>{remark}"
-        f'{f"<table>{table}</table>" if table else ""}<p style="color:#555">{rows}{anchor}</p></body></html>'
-    )
 
 
 def _line(text: str | None) -> str:
@@ -203,12 +235,8 @@ def _sentence(text: str) -> str:
     return line if line.endswith((".", "!", "?")) else f"{line}."
 
 
-def _link(link: str | None) -> str | None:
-    return link if link and link.startswith(("http://", "https://")) and _line(link) == link else None
-
-
-def _link_row(link: str | None) -> list[tuple[str, str]]:
-    return [("In Airflow", link)] if link else []
+def _is_link(address: str | None) -> TypeGuard[str]:
+    return bool(address and address.startswith(("http://", "https://")) and _line(address) == address)
 
 
 def _seconds(seconds: float) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_kubit_braze.core.mail import RunEnd
+    from airflow_provider_kubit_braze.core.mail_html import Tone
     from airflow_provider_kubit_braze.core.report import ImportResult
 
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
@@ -25,12 +26,14 @@ class Story:
     :param headline: a few words, also the end of the subject.
     :param lead: what happened.
     :param advice: what to do now.
+    :param tone: how to take it: ``bad`` wants somebody to act, ``care`` somebody to look.
     :param error: why, in the import's own words.
     """
 
     headline: str
     lead: str
     advice: str
+    tone: Tone
     error: str | None = None
 
 
@@ -140,6 +143,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
     later_failure = run.import_state == "failed" and result.outcome not in ("failed", "stopped")
     if later_failure:
         return Story(
+            tone="bad",
             headline=f"failed after {changes}" if result.outcome != "dry_run" else "dry run, failed",
             lead=f"The figures below are recorded, but task {run.import_task_id} failed.",
             error=error,
@@ -148,6 +152,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
     match result.outcome:
         case "success":
             return Story(
+                tone="good",
                 headline=f"{words.done}{changes}",
                 lead=f"The {words.noun} succeeded: {changes}.",
                 error=error,
@@ -166,6 +171,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
             changes = ", ".join(filter(None, (changes, left)))
             strangers = " Users unknown to Braze stand in IMPORT_UNMATCHED." if result.unmatched else ""
             return Story(
+                tone="care",
                 headline=f"{words.done_in_part}{changes}",
                 lead=f"The {words.noun} succeeded in part: {changes}.",
                 error=error,
@@ -174,6 +180,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
             )
         case "unchanged":
             return Story(
+                tone="plain",
                 headline=words.unchanged,
                 lead=words.nothing_sent,
                 error=error,
@@ -181,6 +188,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
             )
         case "dry_run":
             return Story(
+                tone="plain",
                 headline=f"{words.rehearsal}, {planned}",
                 lead=f"This was a {words.rehearsal} and nothing was sent. {words.would.format(**figures)}",
                 error=error,
@@ -188,6 +196,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
             )
         case "stopped":
             return Story(
+                tone="bad",
                 headline=f"{words.failing}stopped by a guard",
                 lead=f"A guard stopped the {words.noun} and nothing was sent.",
                 error=error,
@@ -196,6 +205,7 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
             )
         case "failed":
             return Story(
+                tone="bad",
                 headline=f"{words.failing}failed",
                 lead=f"The {words.noun} failed. Before that Braze accepted: {changes}.",
                 error=error or f"The {words.noun} gave no reason.",
@@ -212,6 +222,7 @@ def tell_states(run: RunEnd) -> Story:
     importing, waiting = run.import_task_id, run.wait_task_id
     if run.wait_state == "failed":
         return Story(
+            tone="bad",
             headline="failed while waiting for the cohort",
             lead=f"Nothing was imported: task {waiting} failed while it waited for the cohort.",
             error=run.waiting_for or f"The log of {waiting} says what it waited for.",
@@ -219,6 +230,7 @@ def tell_states(run: RunEnd) -> Story:
         )
     if run.wait_state == "skipped" or run.import_state == "skipped":
         return Story(
+            tone="plain",
             headline="skipped",
             lead=f"Nothing was imported: task {importing} was skipped.",
             error=run.waiting_for if run.wait_state == "skipped" else None,
@@ -226,12 +238,14 @@ def tell_states(run: RunEnd) -> Story:
         )
     if run.import_state == "upstream_failed":
         return Story(
+            tone="bad",
             headline="failed before the import",
             lead=f"Nothing was imported: a task before {importing} failed.",
             advice="Remove the cause, then clear the failed task or wait for the next run.",
         )
     if run.import_state == "failed":
         return Story(
+            tone="bad",
             headline="failed",
             lead=f"Task {importing} failed and left no figures: its process may have died.",
             advice=f"The log of {importing} has the details. Clear the task or wait for the next run: "
@@ -239,6 +253,7 @@ def tell_states(run: RunEnd) -> Story:
         )
     state = f"ended in state {run.import_state}" if run.import_state else "did not run"
     return Story(
+        tone="care",
         headline="ended without figures",
         lead=f"Task {importing} {state} and left no figures of this run.",
         advice="Look at the run in Airflow.",

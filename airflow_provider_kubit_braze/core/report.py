@@ -24,6 +24,7 @@ class ImportResult:
         to send); ``dry_run``; ``stopped`` (by a guard, nothing was sent); ``failed``.
     :param members: users in the cohort at the source: distinct and valid.
     :param users_imported: users now in the cohort in Braze, as far as Braze accepted.
+    :param users_before: users that were in the cohort in Braze before this import.
     :param added: users Braze accepted into the cohort (planned, when ``dry_run``).
     :param removed: users Braze accepted out of the cohort (planned, when ``dry_run``).
     :param unchanged: members that were in the cohort before and stay; nothing was sent for them, unless the run was
@@ -73,6 +74,7 @@ class ImportResult:
     error: str | None = None
     set_aside: int = 0
     unmatched: int = 0
+    users_before: int = 0
     purpose: Purpose = "import"
     verification: dict[str, Any] | None = None
 

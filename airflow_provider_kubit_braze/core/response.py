@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -66,10 +67,10 @@ def read_answer(status: int, body: bytes, sent: int) -> Verdict:
     :param body: the raw body.
     :param sent: number of objects in ``attributes``.
     """
+    if 200 <= status < 300:
+        return _read_success(body, sent)
     parsed = _parse(body)
     message = _message(parsed, body)
-    if 200 <= status < 300:
-        return _read_success(parsed, message, sent)
     if status in _RETRIED or status >= 500:
         return Verdict(next=Next.RETRY, applied=status not in _NOT_APPLIED, message=message)
     if status in (401, 403):
@@ -101,7 +102,11 @@ def read_cohort_answer(status: int, body: bytes, sent: int) -> Verdict:
     return Verdict(next=Next.DONE, unknown=not success, applied=True, message=message)
 
 
-def _read_success(parsed: Any, message: str, sent: int) -> Verdict:
+# Nearly all answers of an import are the same few bytes.
+@lru_cache(maxsize=16)
+def _read_success(body: bytes, sent: int) -> Verdict:
+    parsed = _parse(body)
+    message = _message(parsed, body)
     if not isinstance(parsed, dict) or parsed.get("message") != SUCCESS:
         return Verdict(next=Next.DONE, unknown=True, applied=True, message=message)
     rejected, mapped = _read_errors(parsed.get("errors"), sent)

@@ -1,4 +1,4 @@
-"""Send a mail with a text and an HTML part over Airflow's SMTP connection."""
+"""Send the mail about an import over Airflow's SMTP connection, from any DAG."""
 
 from __future__ import annotations
 
@@ -6,19 +6,90 @@ import logging
 import re
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid, parseaddr
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException, conf
+from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException, BaseNotifier, conf
+
+from airflow_provider_kubit_braze.core.mail import NotifyWhen
+from airflow_provider_kubit_braze.notifications.run_end import mail_of_run
 
 if TYPE_CHECKING:
     import smtplib
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kubit_braze.core.mail import Mail
 
 log = logging.getLogger(__name__)
 
 _SEPARATOR = re.compile(r"[,;\s]+")
+
+
+class CohortMailNotifier(BaseNotifier):
+    """Mail how an import ended, from a ``CohortToBrazeOperator`` in a DAG of one's own.
+
+    The cohort's own DAG mails by its ``notify`` task. Where the operator stands in another DAG, hang this on its task:
+
+    .. code-block:: python
+
+        mail = CohortMailNotifier(recipients=["growth@example.com"], cohort_id="power_users")
+        CohortToBrazeOperator(..., on_success_callback=mail, on_failure_callback=mail)
+
+    A mail that cannot be sent is logged by Airflow as a failed callback; the task ends as it would have.
+
+    :param recipients: addresses (templated).
+    :param cohort_id: the cohort's id (templated).
+    :param cohort_name: its name as people know it (templated), for an import that left no figures; the id when None.
+    :param import_task_id: the task whose result is told; None: the task that this hangs on.
+    :param smtp_conn_id: the SMTP connection (templated); None takes ``[email] email_conn_id``, else ``smtp_default``.
+    :param when: which ends are mailed, see ``NotifyImportOperator``.
+    :raises ValueError: if ``when`` is none of them.
+    """
+
+    template_fields: Sequence[str] = ("recipients", "cohort_id", "cohort_name", "smtp_conn_id")
+
+    def __init__(
+        self,
+        *,
+        recipients: str | Iterable[str],
+        cohort_id: str,
+        cohort_name: str | None = None,
+        import_task_id: str | None = None,
+        smtp_conn_id: str | None = None,
+        when: NotifyWhen = "always",
+    ) -> None:
+        super().__init__()
+        self.recipients = recipients
+        self.cohort_id = cohort_id
+        self.cohort_name = cohort_name
+        self.import_task_id = import_task_id
+        self.smtp_conn_id = smtp_conn_id
+        self.when = check_when(when)
+
+    def notify(self, context: Context) -> None:
+        """Send one mail; raises what ``send_mail`` does."""
+        ti: Any = context["ti"]
+        import_task_id = self.import_task_id or ti.task_id
+        # While its callbacks run, a task has not ended yet for Airflow.
+        known = {ti.task_id: "failed" if context.get("exception") else "success"}
+        mail = mail_of_run(
+            context,
+            cohort_id=self.cohort_id,
+            cohort_name=self.cohort_name,
+            import_task_id=import_task_id,
+            wait_task_id=None,
+            known=known,
+        )
+        if mail.is_wanted(self.when):
+            send_mail(mail, recipients=self.recipients, smtp_conn_id=self.smtp_conn_id)
+
+
+def check_when(when: str) -> NotifyWhen:
+    """Return ``when``, or raise ValueError if it names no ends of a run."""
+    if when not in (known := get_args(NotifyWhen)):
+        raise ValueError(f"when is {when!r}; write one of {', '.join(known)}.")
+    return cast("NotifyWhen", when)
 
 
 def send_mail(

@@ -37,7 +37,13 @@ State = Literal["planned", "sending", "paused", "closed"]
 KEPT_DAYS: Final = 30
 
 # Fields of Plan whose columns are named otherwise: the plain names are the result's.
-_RENAMED: Final = {"enter": "TO_ENTER", "leave": "TO_LEAVE", "refresh": "TO_REFRESH", "quiet": "TO_NOTE"}
+_RENAMED: Final = {
+    "in_braze": "USERS_BEFORE",
+    "enter": "TO_ENTER",
+    "leave": "TO_LEAVE",
+    "refresh": "TO_REFRESH",
+    "quiet": "TO_NOTE",
+}
 _PLAN: Final = {field.name: _RENAMED.get(field.name, field.name.upper()) for field in fields(Plan)}
 _IDENTITY: Final = [field.name for field in fields(RunIdentity)]
 

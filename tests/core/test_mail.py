@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 
-from airflow_provider_kubit_braze.core.mail import Mail, RunEnd, read_result, render_mail
+from airflow_provider_kubit_braze.core.mail import Mail, NotifyWhen, RunEnd, read_result, render_mail
 from airflow_provider_kubit_braze.core.report import OUTCOMES, ImportResult
 from airflow_provider_kubit_braze.core.verification import Verification
 
@@ -29,6 +30,7 @@ RESULT = ImportResult(
     added=1_204,
     removed=87,
     unchanged=49_003,
+    users_before=48_885,
     held_out=504,
     duplicates=65,
     invalid=46,
@@ -115,7 +117,8 @@ def test_the_subject_says_what_was_taken_back(purpose: str, outcome: str, subjec
     mail = render_mail(RUN, replace(RESULT, purpose=purpose, outcome=outcome, rejected=rejected))  # type: ignore[arg-type]
 
     assert mail.subject == f"[Kubit → Braze] Power users: {subject}"
-    assert f"<h2>Power users: {subject}</h2>" in mail.html
+    assert f"<title>Power users: {subject}</title>" in mail.html
+    assert f">{subject}</p>" in mail.html
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,122 @@ def test_what_was_taken_back_comes_back_unless_somebody_sees_to_it(
     for body in (mail.text, seen(mail)):
         assert what_to_do in body
         assert ("or wait for the next run" in body) == (purpose == "import" and outcome == "failed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "48,885 before this import (+1,117, +2.3%)"),
+        ({"users_before": 0}, "0 before this import (+50,002)"),
+        ({"users_before": 50_003}, "50,003 before this import (-1, -0.0%)"),
+        ({"users_before": 50_002}, "50,002 before this import: no more and no fewer"),
+        ({"outcome": "failed"}, "48,885 before this import (+1,117, +2.3%)"),
+    ],
+)
+def test_what_changed_since_the_last_import_is_told_in_both_parts(
+    changes: dict[str, object], told: str
+) -> None:
+    mail = render_mail(RUN, replace(RESULT, **changes))  # type: ignore[arg-type]
+
+    assert f"50,002 users in the cohort in Braze; {told}." in mail.text
+    assert f"50,002 users in the cohort in Braze {told} " in seen(mail)
+
+
+@pytest.mark.parametrize("outcome", ["unchanged", "dry_run", "stopped"])
+def test_an_import_that_changed_nothing_is_not_compared_with_before(outcome: str) -> None:
+    mail = render_mail(RUN, replace(RESULT, outcome=outcome))  # type: ignore[arg-type]
+
+    assert "before this import" not in mail.text
+    assert "before this import" not in seen(mail)
+
+
+class _Bars(HTMLParser):
+    """The pieces of each bar: what they stand for, and how many percent wide they are."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[dict[str, int]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        kind = (given.get("class") or "").removeprefix("kb-")
+        if tag == "tr":
+            self.rows.append({})
+        elif tag == "td" and kind in ("stayed", "added", "removed"):
+            self.rows[-1][kind] = int((given["width"] or "").removesuffix("%"))
+
+    @classmethod
+    def of(cls, mail: Mail) -> list[dict[str, int]]:
+        return [row for row in cls(mail.html).rows if row]
+
+
+def test_the_bars_show_who_stayed_who_left_and_who_came() -> None:
+    result = replace(RESULT, users_before=100, users_imported=120, added=60, removed=40)
+    mail = render_mail(RUN, result)
+
+    assert _Bars.of(mail) == [{"stayed": 50, "removed": 33}, {"stayed": 50, "added": 50}]
+    assert "Before: 60 stayed, 40 removed" in seen(mail)
+    assert "Now: 60 stayed, 60 added" in seen(mail)
+
+
+def test_a_few_among_many_still_have_a_piece_of_their_bar() -> None:
+    result = replace(RESULT, users_before=1_000_000, users_imported=1_000_000, added=1, removed=1)
+
+    assert [row.keys() for row in _Bars.of(render_mail(RUN, result))] == [
+        {"stayed", "removed"},
+        {"stayed", "added"},
+    ]
+
+
+def test_a_dry_run_shows_what_would_be() -> None:
+    result = replace(RESULT, outcome="dry_run", users_before=100, users_imported=100, added=60, removed=40)
+    mail = render_mail(RUN, result)
+
+    assert "After an import: 60 stayed, 60 added" in seen(mail)
+    assert _Bars.of(mail) == [{"stayed": 50, "removed": 33}, {"stayed": 50, "added": 50}]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"added": 0, "removed": 0}, {"users_imported": 3, "added": 3, "removed": 0}]
+)
+def test_bars_are_drawn_only_of_a_change_and_fill_their_room(changes: dict[str, int]) -> None:
+    bars = _Bars.of(render_mail(RUN, replace(RESULT, **changes)))  # type: ignore[arg-type]
+
+    assert bars == ([{"added": 100}] if changes["added"] else [])
+
+
+_QUIET = {"added": 0, "removed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        pytest.param({}, {"always", "success", "change"}, id="success"),
+        pytest.param(_QUIET, {"always", "success"}, id="only held-out users changed"),
+        pytest.param({"outcome": "unchanged", **_QUIET}, {"always", "success"}, id="unchanged"),
+        pytest.param({"outcome": "dry_run"}, {"always", "success"}, id="dry run"),
+        pytest.param(
+            {"outcome": "partial", "rejected": 1},
+            {"always", "success", "change", "failure"},
+            id="in part",
+        ),
+        pytest.param({"outcome": "stopped", **_QUIET}, {"always", "change", "failure"}, id="stopped"),
+        pytest.param({"outcome": "failed", **_QUIET}, {"always", "change", "failure"}, id="failed"),
+    ],
+)
+def test_a_mail_is_wanted_by_those_whom_its_news_concern(
+    changes: dict[str, object], wanted: set[str]
+) -> None:
+    mail = render_mail(RUN, replace(RESULT, **changes))  # type: ignore[arg-type]
+
+    assert {when for when in get_args(NotifyWhen) if mail.is_wanted(when)} == wanted
+
+
+def test_a_run_without_figures_is_news_for_those_who_hear_of_failures() -> None:
+    mail = render_mail(replace(RUN, wait_state="failed", import_state="upstream_failed"), None)
+
+    assert {when for when in get_args(NotifyWhen) if mail.is_wanted(when)} == {"always", "change", "failure"}
 
 
 @pytest.mark.parametrize("part", ["text", "html"])
@@ -207,6 +326,7 @@ def test_both_parts_hold_every_figure_under_its_label(part: str) -> None:
     for figure in (
         "Members at the source 51,001",
         "Users imported (in the cohort in Braze now) 50,002",
+        "Users in the cohort in Braze before 48,885",
         "Added 1,204",
         "Removed 87",
         "Unchanged 49,003",
@@ -340,7 +460,7 @@ def test_markup_in_any_value_stays_text() -> None:
 
     for mail in mails:
         assert _Text(mail.html).tags <= {
-            "html", "head", "meta", "body", "h2", "p", "table", "tr", "td", "br", "a",
+            "html", "head", "meta", "title", "style", "body", "h1", "p", "span", "table", "tr", "th", "td", "br", "a",
         }  # fmt: skip
         assert evil in seen(mail)
         assert evil in mail.text
@@ -372,14 +492,17 @@ def test_only_a_web_address_becomes_a_link(link: str | None) -> None:
     mail = render_mail(replace(RUN, link=link), RESULT)
 
     assert "<a " not in mail.html
-    assert "In Airflow" not in mail.text
+    assert "Airflow:" not in mail.text
 
 
-def test_the_link_stands_in_both_parts() -> None:
-    mail = render_mail(RUN, RESULT)
+def test_the_links_stand_in_both_parts() -> None:
+    page = "https://airflow.example.com/plugin/kubit-braze#/cohort/power_users"
+    mail = render_mail(replace(RUN, page=page), RESULT)
 
-    assert f"In Airflow: {RUN.link}" in mail.text
-    assert f'<a href="{RUN.link}">' in mail.html
+    assert f"Open the run in Airflow: {RUN.link}" in mail.text
+    assert f'href="{RUN.link}"' in mail.html
+    assert f"History of the cohort: {page}" in mail.text
+    assert f'href="{page}"' in mail.html
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -399,10 +522,10 @@ def test_a_result_survives_the_way_through_an_xcom(outcome: str) -> None:
 
 
 def test_a_result_left_before_an_upgrade_is_still_read() -> None:
-    new = ("set_aside", "unmatched", "purpose", "verification")
+    new = ("set_aside", "unmatched", "users_before", "purpose", "verification")
     old = {name: value for name, value in RESULT.to_dict().items() if name not in new}
 
-    assert read_result(old, run_id=RUN.run_id, cohort_id="power_users") == RESULT
+    assert read_result(old, run_id=RUN.run_id, cohort_id="power_users") == replace(RESULT, users_before=0)
 
 
 @pytest.mark.parametrize(

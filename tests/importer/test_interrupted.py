@@ -291,7 +291,7 @@ def test_several_open_imports_are_closed_oldest_first(paused: Any) -> None:
     # As a dry run leaves one that was killed before it could take its plan back.
     paused.session.execute(
         f"INSERT INTO {paused.tables.run} (IMPORT_ID, WORKSPACE, COHORT_ID, RUN_ID, DAG_ID, TASK_ID, MAP_INDEX, "
-        "TRY_NUMBER, STATE, STARTED_AT, MEMBERS, IN_BRAZE, TO_ENTER, TO_LEAVE, TO_REFRESH, TO_NOTE, HELD_OUT, "
+        "TRY_NUMBER, STATE, STARTED_AT, MEMBERS, USERS_BEFORE, TO_ENTER, TO_LEAVE, TO_REFRESH, TO_NOTE, HELD_OUT, "
         "DUPLICATES, INVALID) SELECT 'later', 'workspace', 'vips', 'dry', 'd', 't', -1, 1, 'planned', "
         "CAST('2099-01-01 00:00:00' AS TIMESTAMP_NTZ), 0, 0, 0, 0, 0, 0, 0, 0, 0"
     )

@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_kubit_braze.core.readiness import REASON_KEY
 from airflow_provider_kubit_braze.core.report import ImportResult
+from airflow_provider_kubit_braze.notifications import run_end
 from airflow_provider_kubit_braze.operators import notify
 from airflow_provider_kubit_braze.operators.notify import NotifyImportOperator
 
@@ -156,11 +157,59 @@ def test_the_link_leads_to_the_task_that_matters(
 ) -> None:
     run(operator(), states)
 
-    [link] = [line for line in outbox.mail.text.splitlines() if line.startswith("In Airflow: ")]
-    assert link.removeprefix("In Airflow: ") in (
+    label = "Open the run in Airflow: "
+    [link] = [line for line in outbox.mail.text.splitlines() if line.startswith(label)]
+    assert link.removeprefix(label) in (
         f"https://airflow.example.com/dags/{DAG_ID}/runs/r/tasks/{task_id}",
         f"https://airflow.example.com/dags/{DAG_ID}/grid?dag_run_id=r&task_id={task_id}&base_date=x&tab=logs",
     )
+
+
+def test_the_mail_leads_to_the_page_with_the_cohorts_history(outbox: Outbox, run: Any) -> None:
+    run(operator(), DONE)
+
+    assert (
+        "History of the cohort: https://airflow.example.com/plugin/kubit-braze#/cohort/vip"
+        in outbox.mail.text
+    )
+
+
+def test_before_airflow_3_1_there_is_no_page_to_lead_to(
+    outbox: Outbox, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_end, "AIRFLOW_V_3_1_PLUS", False)
+
+    run(operator(), DONE)
+
+    assert "kubit-braze" not in outbox.mail.text
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "mails"),
+    [
+        ("success", RESULT, 1),
+        ("success", {**RESULT, "outcome": "unchanged", "added": 0, "removed": 0}, 0),
+        ("failed", None, 1),
+    ],
+    ids=["changed", "unchanged", "failed"],
+)
+def test_only_the_ends_that_are_wanted_are_mailed(
+    outbox: Outbox, run: Any, state: str, result: object, mails: int
+) -> None:
+    run(
+        operator(when="change"),
+        {**DONE, "import_to_braze": state},
+        {("import_to_braze", "return_value"): result},
+    )
+
+    assert len(outbox.sent) == mails
+
+
+def test_ends_that_do_not_exist_are_refused_while_the_dag_is_parsed() -> None:
+    with pytest.raises(
+        ValueError, match="when is 'sometimes'; write one of always, success, change, failure"
+    ):
+        operator(when="sometimes")
 
 
 def test_other_task_ids_and_no_sensor_are_fine(outbox: Outbox, run: Any) -> None:

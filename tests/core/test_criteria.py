@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +21,7 @@ from airflow_provider_kubit_braze.core.criteria.definition import MAX_DEPTH, Cri
 from airflow_provider_kubit_braze.core.criteria.where import MAX_VALUES
 from airflow_provider_kubit_braze.core.source import Source
 from airflow_provider_kubit_braze.core.sql_text import single_query
+from airflow_provider_kubit_braze.core.yaml_text import parse_yaml
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
 
 if TYPE_CHECKING:
@@ -105,6 +107,14 @@ def test_true_and_1_are_not_the_same_question() -> None:
     assert "GIFT = 1.5" in sql({"where": {"GIFT": 1.5}})
 
 
+def test_the_examples_of_the_documentation_are_cohorts(project: Path) -> None:
+    text = (project / "docs" / "criteria.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        single_query(Cohort(**parse_yaml(example, file="docs/criteria.md")).source.select)
+
+
 # -- what is refused --------------------------------------------------------------------------------------------
 
 DID = {"did": "a"}
@@ -156,6 +166,7 @@ def test_what_is_missing_is_named_with_an_example() -> None:
         ),
         ({"within": "9d"}, ': {"within": "9d"} asks nothing of a user; add one of'),
         ({"dit": "a"}, ".dit': unknown key 'dit'; write 'did' or remove it."),
+        ({"OR": [DID]}, ".OR': unknown key 'OR'; write 'any' or remove it."),
         ({**DID, "not": DID}, ": not and did stand in one condition; write a condition of its own for each"),
         ({"did": None, "where": None}, " asks nothing of a user; add one of"),
         ({"did": 5}, '.did\': 5 is not text; write text in quotes: "5".'),
@@ -267,6 +278,10 @@ def test_what_is_missing_is_named_with_an_example() -> None:
         (
             {"where": {}},
             ".where': {} does not say what to ask of which column; write a mapping from columns to",
+        ),
+        (
+            {"where": {"A": 1}, "at_least": 2},
+            ".at_least': at_least counts rows of no event; add did: '*' for any row.",
         ),
         ({"where": "A"}, ".where': 'A' does not say what to ask of which column"),
         ({"where": {"A B": 1}}, ".where.A B': 'A B' is not a column name; write letters"),
@@ -454,6 +469,12 @@ def test_what_is_kept_is_kept_of_all_rows() -> None:
     assert "KUBIT_TABLE_0.KUBIT_KEEP_0 AS EMAIL" in text
     assert "MAX(EMAIL) AS KUBIT_KEEP_0" in text
     assert "WHERE NOT USER_ID IS NULL GROUP BY" in text
+
+
+def test_no_column_is_returned_twice() -> None:
+    found = criteria({"did": "a"}, keep=["user_id", "EMAIL", "email", '"EMAIL"', '"Email"'])
+    assert found.columns == ("USER_ID", "EMAIL", "Email")
+    assert re.findall(r" AS (\S+?),?\n", found.sql().partition("FROM")[0]) == ["USER_ID", "EMAIL", '"Email"']
 
 
 # -- values and names stay what they are ------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def over_events(*conditions: dict[str, Any]) -> dict[str, Any]:
     return {"from": EVENTS, "user": "USER_ID", "all": list(conditions)}
 
 
-USERS_ONCE = {"from": USERS, "user": "ID"}
+USERS_ONCE: dict[str, Any] = {"from": USERS, "user": "ID"}
 OPENED = {"did": "open", "from": MAILS, "user": "CUSTOMER", "event": "KIND", "time": "SENT_AT"}
 
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -279,7 +279,7 @@ _trees = st.recursive(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=80,
+    max_examples=60,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -319,3 +319,76 @@ def test_criteria_say_what_the_demos_sql_says(
     # Users whom a rule over no rows would take in have bought nothing yet on that day.
     assert expected
     assert found(connection, criteria, evening) == expected
+
+
+# -- edges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["NTZ", "TZ", "LTZ"])
+@pytest.mark.parametrize(
+    ("window", "inside"),
+    [
+        ({"within": "30d"}, {"start", "end"}),
+        ({"before": "30d"}, {"early"}),
+        ({"within": "30d", "before": "1m"}, {"start"}),
+        ({"since": "1997-08-02T12:00"}, {"start", "end"}),
+        ({"since": "1997-08-02T12:00", "before": "1997-09-01T12:00"}, {"start"}),
+        ({"before": "1997-09-02"}, {"early", "start", "end"}),
+    ],
+)
+def test_a_window_holds_its_first_moment_and_now_whatever_the_columns_type(
+    connection: SnowflakeConnection, edges: str, column: str, window: dict[str, Any], inside: set[str]
+) -> None:
+    for condition in (
+        {"did": "*", **window},
+        {"where": {column: window}},
+        {"first": window},
+        {"last": window},
+        {"sum": {"column": "ONE", "over": 0, **window}},
+    ):
+        criteria = {"from": edges, "user": "NAME", "time": column, "all": [condition]}
+        assert found(connection, criteria) == inside, condition
+
+
+@pytest.fixture(scope="module")
+def edges(connection: SnowflakeConnection) -> str:
+    """A table of moments around those 30 days before NOW; its columns are as many types, and one in another zone."""
+    table, start = f"{SCHEMA}.EDGES", NOW - datetime.timedelta(days=30)
+    tick = datetime.timedelta(milliseconds=1)
+    moments = {"early": start - tick, "start": start, "end": NOW, "late": NOW + tick, "never": None}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE {table} (NAME VARCHAR, NTZ TIMESTAMP_NTZ, TZ TIMESTAMP_TZ, LTZ TIMESTAMP_LTZ, ONE INTEGER)"
+        )
+        for name, moment in moments.items():
+            zoned = moment and (moment + datetime.timedelta(hours=9)).isoformat(sep=" ") + "+09:00"
+            cursor.execute(f"INSERT INTO {table} VALUES (%s, %s, %s, %s, 1)", (name, moment, zoned, zoned))
+    return table
+
+
+def test_a_day_is_its_midnight(connection: SnowflakeConnection) -> None:
+    criteria = {"from": cdnow.PURCHASES_TABLE, "user": "CUSTOMER_ID", "time": "PURCHASED_AT"}
+    since, before = (
+        found(connection, {**criteria, "all": [{"did": "*", **window}]})
+        for window in (
+            {"since": "1997-01-02", "before": "1997-01-03"},
+            {"since": "1997-01-02T00:01", "before": "1997-01-03T00:01"},
+        )
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT CUSTOMER_ID, PURCHASED_AT FROM {cdnow.PURCHASES_TABLE}")
+        rows = list(cursor)
+    assert since == {user for user, day in rows if day == datetime.date(1997, 1, 2)}
+    assert before == {user for user, day in rows if day == datetime.date(1997, 1, 3)}
+
+
+def test_what_is_kept_is_returned_beside_the_user(connection: SnowflakeConnection) -> None:
+    written: dict[str, Any] = {"keep": ["EMAIL", "PLAN"], "all": [{"where": {"PLAN": "pro"}}, OPENED]}
+    with connection.cursor() as cursor:
+        cursor.execute(Criteria(**USERS_ONCE, **written).sql(now=NOW))
+        assert [column.name for column in cursor.description] == ["ID", "EMAIL", "PLAN"]
+        rows = cursor.fetchall()
+    assert rows
+    assert {(email, plan) for _, email, plan in rows} == {
+        (f"{user}@example.com", "pro") for user, _, _ in rows
+    }

@@ -90,12 +90,13 @@ class _Compiler:
         self.criteria = criteria
         self.now = now
         self.universe = (criteria.from_, criteria.user)
+        self.kept = list(criteria.kept.values())
         self.questions: list[_Question] = []
 
     def query(self) -> exp.Select:
         tree = self._tree(self.criteria.condition)
         tables = list(dict.fromkeys([self.universe, *(question.table for question in self.questions)]))
-        if len(tables) == 1 and not self.criteria.keep:
+        if len(tables) == 1 and not self.kept:
             answers = [question.answer for question in self.questions]
             return (
                 self._gathered(self.universe, tree)
@@ -108,13 +109,13 @@ class _Compiler:
         """Return the users of the universe, with the answers of all tables beside each other."""
         home = f"{_TABLE}_0"
         query = exp.select(as_sql(exp.column(_USER, home), self.criteria.user))
-        for number, column in enumerate(self.criteria.keep):
+        for number, column in enumerate(self.kept):
             query = query.select(as_sql(exp.column(f"{_KEEP}_{number}", home), column))
         answers: dict[int, Sql] = {}
         for place, table in enumerate(tables):
             alias = f"{_TABLE}_{place}"
             gathered = self._gathered(table, tree).select(as_sql(column_sql(table[1]), _USER))
-            for number, column in enumerate(self.criteria.keep if place == 0 else ()):
+            for number, column in enumerate(self.kept if place == 0 else ()):
                 gathered = gathered.select(as_sql(exp.Max(this=column_sql(column)), f"{_KEEP}_{number}"))
             for number, question in enumerate(self.questions):
                 if question.table == table:
@@ -153,23 +154,21 @@ class _Compiler:
         mine = [question for question in self.questions if question.table == table]
         if table == self.universe:
             without = [None if question.table != table else question.of_nobody for question in self.questions]
-            if self.criteria.keep or _truth(tree, without) is not False:
+            if self.kept or _truth(tree, without) is not False:
                 return []
         found: list[Sql] = []
-        events = [question.events for question in mine]
-        if events and len({one[0] for one in events if one}) == 1 and None not in events:
-            names = dict.fromkeys(name for one in events if one for name in one[1])
-            found.append(one_of(column_sql(events[0][0]), list(names)))  # type: ignore[index]  # none of them is None
-        times = [question.times for question in mine]
-        if times and len({one[0] for one in times if one}) == 1 and None not in times:
-            column = column_sql(times[0][0])  # type: ignore[index]  # none of them is None
-            starts = [one[1] for one in times if one]
-            ago = [start for start in starts if isinstance(start, timedelta)]
-            since = [start for start in starts if isinstance(start, datetime)]
+        events = [question.events for question in mine if question.events]
+        if mine and len(events) == len(mine) and len({column for column, _ in events}) == 1:
+            names = dict.fromkeys(name for _, names in events for name in names)
+            found.append(one_of(column_sql(events[0][0]), list(names)))
+        times = [question.times for question in mine if question.times]
+        if mine and len(times) == len(mine) and len({column for column, _ in times}) == 1:
+            ago = [start for _, start in times if isinstance(start, timedelta)]
+            since = [start for _, start in times if isinstance(start, datetime)]
             bounds = [self._ago(max(ago) + _SLACK)] if ago else []
             bounds += [moment_sql(min(since) - _SLACK)] if since else []
             earliest = bounds[0] if len(bounds) == 1 else exp.Least(this=bounds[0], expressions=bounds[1:])
-            found.append(exp.GTE(this=column, expression=earliest))
+            found.append(exp.GTE(this=column_sql(times[0][0]), expression=earliest))
         return found
 
     # -- conditions ---------------------------------------------------------------------------------------------

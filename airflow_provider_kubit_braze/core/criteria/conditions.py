@@ -208,6 +208,7 @@ _KINDS: dict[str, type[Written]] = {
 }
 _WRAPPED = ("sum", "first", "last")
 _GROUPS = ("all", "any", "not")
+_OTHER_WORDS = {"and": "all", "or": "any", "none": "not"}
 
 Leaf = Did | Ever | Never | Has | Sum | First | Last
 
@@ -228,6 +229,10 @@ def read_condition(value: object) -> Any:
     written = {str(key): one for key, one in value.items() if one is not None}
     kinds = [kind for kind in _KINDS if kind in written]
     if not kinds and "where" in written:
+        if number := [key for key in written if key in ("at_least", "at_most", "exactly")]:
+            raise CohortConfigError(
+                f"{number[0]} counts rows of no event", fix="add did: '*' for any row", field=number[0]
+            )
         return Has(**written)
     if not kinds:
         raise _no_kind(value, written)
@@ -243,7 +248,7 @@ def read_condition(value: object) -> Any:
 
 def _no_kind(value: object, written: Mapping[str, Any]) -> CohortConfigError:
     for key in written:
-        if guess := nearest(key, [*_KINDS, "where"]):
+        if guess := _OTHER_WORDS.get(key.lower()) or nearest(key, [*_KINDS, "where"]):
             return CohortConfigError(f"unknown key {key!r}", fix=f"write {guess!r} or remove it", field=key)
     return CohortConfigError(
         f"{show(value)} asks nothing of a user",

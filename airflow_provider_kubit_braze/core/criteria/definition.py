@@ -96,9 +96,17 @@ class Criteria(Written):
         return Not(**negated)
 
     @property
+    def kept(self) -> dict[str, str]:
+        """The further columns that are returned, each once: as Snowflake stores its name, and as it stands in SQL."""
+        found = {stored_name(self.user): self.user}
+        for column in self.keep:
+            found.setdefault(stored_name(column), column)
+        return dict(list(found.items())[1:])
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are returned, as Snowflake stores their names."""
-        return tuple(dict.fromkeys(stored_name(column) for column in (self.user, *self.keep)))
+        return (stored_name(self.user), *self.kept)
 
     def sql(self, *, now: datetime | None = None) -> str:
         """Return the query that returns the members, one row for each.

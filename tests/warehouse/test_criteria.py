@@ -275,6 +275,19 @@ _trees = st.recursive(
 )
 
 
+def _elsewhere(condition: dict[str, Any]) -> dict[str, Any]:
+    """Return the same condition for criteria that are over another table than the events."""
+    for group in ("all", "any"):
+        if group in condition:
+            return {group: [_elsewhere(one) for one in condition[group]]}
+    for wrapped in ("sum", "first", "last"):
+        if wrapped in condition:
+            return {wrapped: {"from": EVENTS, "user": "USER_ID", **condition[wrapped]}}
+    if "not" in condition:
+        return {"not": _elsewhere(condition["not"])}
+    return {"from": EVENTS, "user": "USER_ID", **condition}
+
+
 @settings(
     derandomize=True,
     deadline=None,
@@ -283,11 +296,11 @@ _trees = st.recursive(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(tree=_trees)
+@given(tree=_trees, over_users=st.booleans())
 def test_any_tree_of_conditions_finds_whom_the_oracle_finds(
-    connection: SnowflakeConnection, oracle: Oracle, tree: dict[str, Any]
+    connection: SnowflakeConnection, oracle: Oracle, tree: dict[str, Any], over_users: bool
 ) -> None:
-    criteria = over_events(tree)
+    criteria = {**USERS_ONCE, "all": [_elsewhere(tree)]} if over_users else over_events(tree)
     assert found(connection, criteria) == oracle.members(criteria)
 
 

@@ -120,6 +120,9 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "before how long ago": {"did": "purchase", "before": "200d"},
     "since and before": {"did": "*", "since": "1997-03-01", "before": "1997-04-01"},
     "within and before": {"did": "*", "within": "90d", "before": "30d"},
+    "a short and a long window": {
+        "all": [{"did": "*", "within": "40d"}, {"did": "single", "within": "200d"}]
+    },
     "not lately": {"not": {"did": "*", "within": "150d"}},
     "where equal": {"did": "purchase", "where": {"COUNTRY": "US"}},
     "where one of": {"did": "purchase", "where": {"COUNTRY": ["US", "CA"]}},

@@ -189,6 +189,12 @@ def test_with_defaults_neither_half_has_to_be_complete(schema: Validator) -> Non
     assert not schema.is_valid({"cohorts": LIST["cohorts"]})
 
 
+def test_defaults_may_hold_the_table_that_all_criteria_are_over(schema: Validator) -> None:
+    table = {"source": {"criteria": {"from": "A.B", "user": "U"}}, "identifiers": {"external_id": "U"}}
+    cohort = {"id": "a", "source": {"criteria": {"all": [{"did": "a"}, {"not": {"where": {"A": 1}}}]}}}
+    schema.validate({"defaults": table, "cohorts": [cohort]})
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -306,25 +306,3 @@ Conditions = Annotated[tuple[Condition, ...], BeforeValidator(read_conditions)]
 
 for _part in (AllOf, AnyOf, Not):
     _part.model_rebuild()
-
-
-def leaves(condition: Any) -> Iterator[tuple[str, Leaf]]:
-    """Yield each condition that is no group, with the dotted name of its place.
-
-    :param condition: a condition.
-    """
-    match condition:
-        case AllOf(all=inner):
-            group = "all"
-        case AnyOf(any=inner):
-            group = "any"
-        case Not(not_=one):
-            for place, leaf in leaves(one):
-                yield f"not.{place}".rstrip("."), leaf
-            return
-        case _:
-            yield "", condition
-            return
-    for number, one in enumerate(inner, 1):
-        for place, leaf in leaves(one):
-            yield f"{group}.{number}.{place}".rstrip("."), leaf

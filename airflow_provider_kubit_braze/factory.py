@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_kubit_braze.core.cohort import Cohort
+    from airflow_provider_kubit_braze.core.source import Source
 
 #: A retry continues the plan, so it is cheap; a dead worker without one fails the run.
 DEFAULT_ARGS: Mapping[str, Any] = {
@@ -186,11 +187,13 @@ def _import(cohort: Cohort, ready: SnowflakeCohortSensor) -> CohortToBrazeOperat
 
 def _sensor(cohort: Cohort) -> SnowflakeCohortSensor:
     source, ready = cohort.source, cohort.source.ready
+    # How fresh a cohort of criteria is, the table they are over tells; without that, every table has to be there.
+    table = source.watched_table if ready else source.table
     scheduled = cohort.schedule is not None and cohort.schedule.mode != "once"
     return SnowflakeCohortSensor(
         task_id="wait_for_cohort",
-        table=_raw(source.table) if source.table else None,
-        sql=None if source.table else _raw(source.select),
+        table=_raw(table) if table else None,
+        sql=None if table else _raw(source.select),
         ready_column=_raw(ready.column) if ready else None,
         within=ready.within if ready else None,
         # Whether an empty cohort may be imported is for the guards to say.
@@ -250,10 +253,16 @@ def _when(cohort: Cohort) -> str:
     return cohort.schedule.words() if cohort.schedule else "on request"
 
 
+def _comes_from(source: Source) -> str:
+    if source.criteria is not None:
+        return f"criteria over `{source.criteria.from_}`"
+    return f"`{source.table}`" if source.table else "a query"
+
+
 def _doc(cohort: Cohort) -> str:
     source = cohort.source
     rows = {
-        "Comes from": f"`{source.table}`" if source.table else "a query",
+        "Comes from": _comes_from(source),
         "Schedule": _when(cohort),
         "In Braze": "partner cohort of the same name"
         if cohort.braze.deliver_as == "partner_cohort"

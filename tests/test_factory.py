@@ -488,6 +488,20 @@ def test_text_that_looks_like_a_template_is_left_alone(text: str, folder: Folder
     assert task(dag, "notify").cohort_name == "{{ 1 + 1 }} {% raw %} big"
 
 
+def test_criteria_are_waited_for_as_their_query_or_as_the_table_they_are_over() -> None:
+    criteria = {"from": "A.B.EVENTS", "user": "USER_ID", "all": [{"did": "{{ ds }}"}]}
+    dag: Any = cohort_dag(cohort(source={"criteria": criteria}))
+    sensor = task(dag, "wait_for_cohort")
+    sensor.render_template_fields({})
+    assert (sensor.table, sensor.sql) == (None, task(dag, "import_to_braze").cohort.source.select)
+    assert "'{{ ds }}'" in sensor.sql
+    assert "criteria over `A.B.EVENTS`" in dag.doc_md
+
+    fresh = {"criteria": criteria, "ready": {"column": "EVENT_TIME", "within": "26h"}}
+    sensor = task(cohort_dag(cohort(source=fresh)), "wait_for_cohort")
+    assert (sensor.table, sensor.sql, sensor.ready_column) == ("A.B.EVENTS", None, "EVENT_TIME")
+
+
 def test_names_that_look_like_templates_are_left_alone() -> None:
     source = {"table": '"{{a}}".s.sql', "ready": {"column": '"{{c}}"', "within": "1h"}, "conn_id": "{{x}}"}
     dag: Any = cohort_dag(cohort(source=source, notify=["{{x}}@example.com"]))

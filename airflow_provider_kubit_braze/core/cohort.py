@@ -287,6 +287,23 @@ class Cohort(Part):
         return self
 
     @model_validator(mode="after")
+    def _criteria_return_the_identifiers(self) -> Cohort:
+        criteria = self.source.criteria
+        if criteria is not None:
+            problems = [
+                CohortConfigError(
+                    f"criteria return {', '.join(criteria.columns)} and not {one.column}",
+                    fix=f"name the column that user names, or write keep: [{one.column}] beside it",
+                    field=f"identifiers.{one.kind}",
+                )
+                for one in self.identifiers
+                if one.stored_name not in criteria.columns
+            ]
+            if problems:
+                raise one_or_all(problems)
+        return self
+
+    @model_validator(mode="after")
     def _unknown_users_are_found_or_created(self) -> Cohort:
         if self.match != "off" and self.braze.create_users:
             raise CohortConfigError(

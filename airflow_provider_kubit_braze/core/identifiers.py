@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_serializer, model_validator
 
 from airflow_provider_kubit_braze.core.part import Part, one_or_all, show, unknown_key
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
@@ -26,6 +26,7 @@ NAME_MAX_LENGTH = 255
 """Snowflake's longest identifier, in characters (Snowflake documentation, "Identifier requirements")."""
 
 _NAME = re.compile(NAME_PATTERN)
+_TABLE = re.compile(rf"{NAME_PATTERN}(?:\.{NAME_PATTERN}){{0,2}}")
 
 
 def parse_column(value: object) -> str:
@@ -48,6 +49,37 @@ def parse_column(value: object) -> str:
             fix="write the name of an existing column",
         )
     return value
+
+
+def parse_table(value: str) -> str:
+    """Check a table's name and return it as written, ready to stand in SQL.
+
+    :param value: one to three identifiers joined by dots: table, schema.table or database.schema.table.
+    :raises CohortConfigError: when it is anything else.
+    """
+    if not _TABLE.fullmatch(value):
+        raise CohortConfigError(
+            f"{show(value)} is not a table name",
+            fix="write one to three names joined by dots, such as DATABASE.SCHEMA.TABLE, each of letters, "
+            "digits, _ and $ or in double quotes; or use sql",
+        )
+    return value
+
+
+TableField = Annotated[
+    str, AfterValidator(parse_table), Field(json_schema_extra={"pattern": f"^{_TABLE.pattern}$"})
+]
+"""A table's name as a field of a cohort."""
+
+
+def stored_name(column: str) -> str:
+    """Return a column's name as Snowflake stores and reports it: upper case unless it was quoted.
+
+    :param column: the name as it stands in SQL.
+    """
+    if column.startswith('"'):
+        return column[1:-1].replace('""', '"')
+    return column.upper()
 
 
 @dataclass(frozen=True)
@@ -76,9 +108,7 @@ class Identifier:
     @property
     def stored_name(self) -> str:
         """The column's name as Snowflake stores and reports it: upper case unless it was quoted."""
-        if self.column.startswith('"'):
-            return self.column[1:-1].replace('""', '"')
-        return self.column.upper()
+        return stored_name(self.column)
 
 
 class Identifiers(Part):

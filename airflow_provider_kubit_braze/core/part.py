@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 _SHOWN = 80
@@ -119,15 +120,20 @@ def _problems(part: type[BaseModel], detail: ErrorDetails) -> list[CohortConfigE
     if isinstance(cause, CohortConfigError):
         return [placed(problem, under=under) for problem in each(cause)]
     if detail["type"] == "extra_forbidden":
-        return [unknown_key(str(detail["loc"][-1]), part.model_fields)]
+        return [unknown_key(str(detail["loc"][-1]), _fields(part))]
     problem, fix = _sentence(part, detail, under)
     return [CohortConfigError(problem, fix=fix, field=under or None)]
+
+
+def _fields(part: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields by the names that authors write."""
+    return {info.alias or name: info for name, info in part.model_fields.items()}
 
 
 def _sentence(part: type[BaseModel], detail: ErrorDetails, name: str) -> tuple[str, str]:
     value, kind = detail["input"], detail["type"]
     if kind == "missing":
-        info = part.model_fields.get(name)
+        info = _fields(part).get(name)
         example = f", for example {name}: {_inline(info.examples[0])}" if info and info.examples else ""
         return "this key is required and missing", f"add {name}{example}"
     if kind == "literal_error":

@@ -1,12 +1,10 @@
-"""Where a cohort's members come from: a table or a query in Snowflake, and when it counts as ready."""
+"""Where a cohort's members come from: a table, a query or criteria in Snowflake, and when it counts as ready."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -18,15 +16,14 @@ from pydantic import (
     model_validator,
 )
 
+from airflow_provider_kubit_braze.core.criteria.definition import Criteria
 from airflow_provider_kubit_braze.core.durations import DurationField
-from airflow_provider_kubit_braze.core.identifiers import NAME_PATTERN, parse_column
+from airflow_provider_kubit_braze.core.identifiers import TableField, parse_column
 from airflow_provider_kubit_braze.core.part import Part, show
 from airflow_provider_kubit_braze.core.sql_text import single_query
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
-_TABLE = re.compile(rf"{NAME_PATTERN}(?:\.{NAME_PATTERN}){{0,2}}")
-
-_WAYS = ("table", "sql", "sql_file")
+_WAYS = ("table", "sql", "sql_file", "criteria")
 
 
 @dataclass(frozen=True)
@@ -93,21 +90,6 @@ def _read_sql_file(value: object) -> SqlFile:
     raise CohortConfigError(f"{show(value)} is not a path", fix="write the path of one .sql file")
 
 
-def parse_table(value: str) -> str:
-    """Check a table's name and return it as written, ready to stand in SQL.
-
-    :param value: one to three identifiers joined by dots: table, schema.table or database.schema.table.
-    :raises CohortConfigError: when it is anything else.
-    """
-    if not _TABLE.fullmatch(value):
-        raise CohortConfigError(
-            f"{show(value)} is not a table name",
-            fix="write one to three names joined by dots, such as DATABASE.SCHEMA.TABLE, each of letters, "
-            "digits, _ and $ or in double quotes; or use sql",
-        )
-    return value
-
-
 def parse_query(value: str) -> str:
     """Check that the text is one query and return the text as written.
 
@@ -138,7 +120,8 @@ ConnId = Annotated[str, AfterValidator(parse_conn_id), Field(json_schema_extra={
 class Ready(Part):
     """When the source counts as ready: the newest value of a column is young enough.
 
-    :param column: a column of the source with the time its rows were computed.
+    :param column: a column of the source with the time its rows were computed; with criteria, a column of the table
+        they are over, such as the time of its events.
     :param within: how old the newest value may be when the run is due, such as ``26h``.
     """
 
@@ -151,24 +134,22 @@ class Ready(Part):
 
 
 class Source(Part):
-    """Where the members come from. Exactly one of ``table``, ``sql`` and ``sql_file`` is set.
+    """Where the members come from. Exactly one of ``table``, ``sql``, ``sql_file`` and ``criteria`` is set.
 
     :param conn_id: Airflow connection to Snowflake.
     :param table: a table or view.
     :param sql: one query.
     :param sql_file: path of a file that holds one query; in a cohort file relative to it, in Python absolute.
-    :param ready: what the sensor waits for besides the source's existence.
+    :param criteria: conditions over a table of events or users.
+    :param ready: what the sensor waits for besides the source's existence; with criteria, of the table they are over.
     """
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [way]} for way in _WAYS]})
 
     conn_id: ConnId = Field(default="snowflake_default", description="Airflow connection to Snowflake.")
-    table: (
-        Annotated[
-            str, AfterValidator(parse_table), Field(json_schema_extra={"pattern": f"^{_TABLE.pattern}$"})
-        ]
-        | None
-    ) = Field(default=None, description="Table or view that holds the members.", examples=["DB.SCHEMA.TABLE"])
+    table: TableField | None = Field(
+        default=None, description="Table or view that holds the members.", examples=["DB.SCHEMA.TABLE"]
+    )
     sql: Annotated[str, AfterValidator(parse_query)] | None = Field(
         default=None, description="One query that returns the members."
     )
@@ -181,22 +162,14 @@ class Source(Part):
         ]
         | None
     ) = Field(default=None, description="File with one query, relative to the cohort file.")
+    criteria: Criteria | None = Field(default=None, description="Who is in, said in conditions.")
     ready: Ready | None = Field(default=None, description="What the sensor waits for.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _criteria_must_wait(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("criteria") is not None:
-            raise CohortConfigError(
-                "criteria is not yet supported", fix="use table, sql or sql_file", field="criteria"
-            )
-        return data
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         given = [way for way in _WAYS if getattr(self, way) is not None]
         if not given:
-            raise CohortConfigError("no source is named", fix="add one of table, sql or sql_file")
+            raise CohortConfigError("no source is named", fix="add one of table, sql, sql_file or criteria")
         if len(given) > 1:
             raise CohortConfigError(f"{' and '.join(given)} are both given", fix="keep one of them")
         return self
@@ -206,4 +179,16 @@ class Source(Part):
         """The query that returns the members: one statement that may stand in parentheses."""
         if self.table is not None:
             return f"SELECT * FROM {self.table}"
+        if self.criteria is not None:
+            return single_query(self.criteria.sql())
         return single_query(self.sql or (self.sql_file.text if self.sql_file else ""))
+
+    @property
+    def way(self) -> str:
+        """Which of ``table``, ``sql``, ``sql_file`` and ``criteria`` is set."""
+        return next(way for way in _WAYS if getattr(self, way) is not None)
+
+    @property
+    def watched_table(self) -> str | None:
+        """The table whose column tells when the source is ready, or None when the query itself returns it."""
+        return self.table if self.criteria is None else self.criteria.from_

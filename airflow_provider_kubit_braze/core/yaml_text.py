@@ -51,14 +51,18 @@ class Located(dict[str, Any]):
     def line_of(self, field: str | None) -> int:
         """Return the line of a dotted field, or of the nearest thing around it that was written.
 
-        :param field: such as ``schedule.at``; None for the mapping itself.
+        :param field: such as ``schedule.at``; a number counts the items of a list from 1. None for the mapping itself.
         """
         line = self.line
         here: Any = self
         for step in field.split(".") if field else ():
-            if not isinstance(here, Located) or step not in here:
+            if isinstance(here, list) and step.isdecimal() and 1 <= int(step) <= len(here):
+                here = here[int(step) - 1]
+                line = here.line if isinstance(here, Located) else line
+            elif isinstance(here, Located) and step in here:
+                line, here = here.lines[step], here[step]
+            else:
                 break
-            line, here = here.lines[step], here[step]
         return line
 
 

@@ -7,9 +7,8 @@ from contextlib import closing
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kubit_braze.core.identifiers import parse_column
+from airflow_provider_kubit_braze.core.identifiers import parse_column, parse_table
 from airflow_provider_kubit_braze.core.readiness import CohortMeasure
-from airflow_provider_kubit_braze.core.source import parse_table
 from airflow_provider_kubit_braze.core.sql_text import single_query
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
 from airflow_provider_kubit_braze.warehouse.session import Session

@@ -225,5 +225,5 @@ def _refused(cohort: Cohort, error: Exception) -> Exception:
     if not is_refusal(error) or is_contention(error):
         return error
     source = cohort.source
-    what = f"table {source.table}" if source.table else "sql"
+    what = f"table {source.table}" if source.table else source.way
     return SourceError(f"Cohort {cohort.id!r}: Snowflake refuses source.{what}: {first_line(error)}")

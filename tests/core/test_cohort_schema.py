@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator  # type: ignore[import-untyped]
 
 ONE = "{id: vip, source: {table: A.B.C}, identifiers: {external_id: USER_ID}"
+CRITERIA = "{id: vip, source: {criteria: {from: A.B, user: U, "
+USER = "}}, identifiers: {external_id: U}}"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,21 @@ def accepted(text: str) -> bool:
         " braze: {deliver_as: partner_cohort}}",
         ONE + ", guards: {max_removed: null, max_added: 5, max_rejected: 0.5%, max_data_points: 0}}",
         "{id: v, source: {sql: SELECT 1, ready: {column: C, within: 26h}}, identifiers: {email: '\"E M\"'}}",
+        CRITERIA
+        + "all: [{did: a, at_least: 2, within: 9d}, {never: [a, b], since: 2026-01-01, before: 9d}]"
+        + USER,
+        CRITERIA
+        + "any: [{all: [{ever: a}, {not: {did: '*', at_most: 0}}]}, {where: {A: null, B: [1, x]}}]"
+        + USER,
+        CRITERIA
+        + "not: {sum: {column: A, over: 5, did: a, where: {B: {not: null, under: 5.5}}}}, keep: [E]"
+        + USER,
+        CRITERIA
+        + "all: [{first: {within: 9d}}, {last: {did: a, before: 2026-01-01T10:00Z, from: B.C}}]"
+        + USER,
+        CRITERIA
+        + "event: E, time: '\"T t\"', all: [{where: {A: {starts_with: x, within: 9d}}, time: T}]"
+        + USER,
         "{id: v, source: {table: '\"a-b\".C'}, identifiers: {user_alias: {label: crm, name: N}, phone: P}}",
     ],
 )
@@ -74,6 +91,33 @@ def test_the_schema_takes_what_the_models_take(schema: Validator, text: str) -> 
         "{id: vip, source: {}, identifiers: {external_id: U}}",
         "{id: vip, source: {table: A, sql: SELECT 1}, identifiers: {external_id: U}}",
         "{id: vip, source: {criteria: {}}, identifiers: {external_id: U}}",
+        "{id: vip, source: {table: A, criteria: {from: T, user: U, all: [{did: a}]}}, identifiers: {external_id: U}}",
+        *(
+            CRITERIA + wrong + USER
+            for wrong in (
+                "keep: []",
+                "all: []",
+                "all: [{}]",
+                "all: [{within: 9d}]",
+                "all: [{did: a}], any: [{did: a}]",
+                "all: [{did: a, never: b}]",
+                "all: [{did: a, at_least: -1}]",
+                "all: [{did: a, at_least: 1.5}]",
+                "all: [{did: a, within: 9}]",
+                "all: [{did: a, since: monday}]",
+                "all: [{did: []}]",
+                "all: [{ever: a, within: 9d}]",
+                "all: [{sum: {over: 5}}]",
+                "all: [{sum: {column: A, over: x}}]",
+                "all: [{where: {}}]",
+                "all: [{where: {A: {}}}]",
+                "all: [{where: {A: []}}]",
+                "all: [{where: {A B: 1}}]",
+                "all: [{where: {A: {like: x}}}]",
+                "not: {not: {dit: a}}",
+                "not: [{did: a}]",
+            )
+        ),
         "{id: vip, source: {table: A B}, identifiers: {external_id: U}}",
         "{id: vip, source: {table: A}, identifiers: {}}",
         "{id: vip, source: {table: A}, identifiers: {user_alias: N}}",
@@ -145,6 +189,12 @@ def test_with_defaults_neither_half_has_to_be_complete(schema: Validator) -> Non
     assert not schema.is_valid({"cohorts": LIST["cohorts"]})
 
 
+def test_defaults_may_hold_the_table_that_all_criteria_are_over(schema: Validator) -> None:
+    table = {"source": {"criteria": {"from": "A.B", "user": "U"}}, "identifiers": {"external_id": "U"}}
+    cohort = {"id": "a", "source": {"criteria": {"all": [{"did": "a"}, {"not": {"where": {"A": 1}}}]}}}
+    schema.validate({"defaults": table, "cohorts": [cohort]})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -153,9 +203,18 @@ def test_with_defaults_neither_half_has_to_be_complete(schema: Validator) -> Non
         {"cohorts": [{"id": "a", "sourse": {}}]},
         {"defaults": {"guards": {"max_removed": 0.3}}},
         {"defaults": {"verify": {"sample": 0}}},
+        {"defaults": {"source": {"criteria": {"all": [{"did": 5}]}}}},
         {"extra": 1},
     ],
-    ids=["no cohort", "no id", "misspelt key", "bad default", "bad default of verify", "unknown key"],
+    ids=[
+        "no cohort",
+        "no id",
+        "misspelt key",
+        "bad default",
+        "bad default of verify",
+        "bad condition",
+        "unknown key",
+    ],
 )
 def test_a_bad_list_is_refused(schema: Validator, change: dict[str, Any]) -> None:
     assert not schema.is_valid({**LIST, **change})
@@ -163,7 +222,32 @@ def test_a_bad_list_is_refused(schema: Validator, change: dict[str, Any]) -> Non
 
 def test_the_schema_describes_and_defaults_every_key_for_editors() -> None:
     definitions = cohort_json_schema()["$defs"]
-    for part in ("Cohort", "Source", "Ready", "Schedule", "BrazeTarget", "Guards", "Verify"):
+    conditions = (
+        "AllOf",
+        "AnyOf",
+        "Not",
+        "Did",
+        "Ever",
+        "Never",
+        "Has",
+        "Sum",
+        "SumOf",
+        "First",
+        "Last",
+        "TimeOf",
+    )
+    parts = (
+        "Cohort",
+        "Source",
+        "Ready",
+        "Schedule",
+        "BrazeTarget",
+        "Guards",
+        "Verify",
+        "Criteria",
+        *conditions,
+    )
+    for part in parts:
         assert ":param" not in definitions[part]["description"]
         assert all("description" in key for key in definitions[part]["properties"].values()), part
     assert definitions["Guards"]["properties"]["max_removed"]["default"] == "30%"

@@ -53,15 +53,15 @@ def test_ready_says_which_column_and_how_old() -> None:
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        pytest.param({}, "no source is named; add one of table, sql or sql_file.", id="none"),
+        pytest.param({}, "no source is named; add one of table, sql, sql_file or criteria.", id="none"),
         pytest.param(
             {"table": "A", "sql": "SELECT 1"},
             "table and sql are both given; keep one of them.",
             id="two sources",
         ),
         pytest.param(
-            {"criteria": {"any": 1}},
-            "field 'criteria': criteria is not yet supported; use table, sql or sql_file.",
+            {"criteria": {"from": "T", "user": "U", "any": 1}},
+            "field 'criteria.any': 1 is not a list; write a list of conditions, each after a dash.",
             id="criteria",
         ),
         *(

@@ -44,7 +44,7 @@ def _install(environment: Path, requirement: str) -> None:
     if (PROJECT / ".bootstrap" / "bin" / "uv").exists():
         uv = str(PROJECT / "scripts" / "uv")
         checked([uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(environment)])
-        checked([uv, "pip", "install", "--python", python, *options])
+        checked([uv, "pip", "install", "--compile-bytecode", "--python", python, *options])
     else:
         checked([sys.executable, "-m", "venv", str(environment)])
         checked([python, "-m", "pip", "install", *options])

@@ -1,0 +1,106 @@
+"""How commands show things: tables on a terminal, plain text or JSON elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_kubit_braze.core.masking import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: Columns where there is no terminal that has a width: nothing is to be cut off in a log or a file.
+_WIDE: Final = 200
+
+#: What stands between two columns of a table.
+_BETWEEN: Final = 2
+
+#: The colour of an outcome.
+STYLES: Final = {
+    "success": "green",
+    "unchanged": "green",
+    "dry_run": "cyan",
+    "partial": "yellow",
+    "stopped": "yellow",
+    "failed": "red",
+}
+
+
+def screen() -> Console:
+    """Return where to print. Colours only on a terminal, and not with ``NO_COLOR``; text is never markup."""
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _WIDE
+    return Console(markup=False, emoji=False, highlight=False, width=width)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return names and values below each other; one without a value is left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            # Line by line, since a line break does not print.
+            grid.add_row(name, Text("\n".join(map(plain, value.split("\n")))))
+    return grid
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    :param name: its head.
+    :param cells: from top to bottom.
+    :param right: whether they stand at the right.
+    """
+
+    name: str
+    cells: Sequence[str | Text]
+    right: bool = False
+
+    @property
+    def head(self) -> str:
+        """The name, one word in a line."""
+        return self.name.replace(" ", "\n")
+
+    @property
+    def width(self) -> int:
+        """Characters that its widest line takes."""
+        texts = [*self.head.split("\n"), *map(str, self.cells)]
+        return max(map(cell_len, texts))
+
+
+def fitting(columns: Sequence[Column], width: int) -> tuple[Table, list[str]]:
+    """Return a table of those columns that fit beside each other, in their order, and the names of the others.
+
+    Nothing is cut off or broken: half a number is worse than none.
+    """
+    shown: list[Column] = []
+    left = width + _BETWEEN
+    for column in columns:
+        if column.width + _BETWEEN <= left:
+            left -= column.width + _BETWEEN
+            shown.append(column)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in shown:
+        table.add_column(column.head, justify="right" if column.right else "left", no_wrap=True)
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*cells)
+    return table, [column.name for column in columns if column not in shown]
+
+
+def count(number: float) -> str:
+    """Return a number with commas between thousands; zero is a dash, so that the others can be seen."""
+    return f"{number:,}" if number else "-"
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for a program."""
+    print(json.dumps(value, indent=2))

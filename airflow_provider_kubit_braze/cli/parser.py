@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_kubit_braze.cli.output import own_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +22,13 @@ class _Command(NamedTuple):
     :param help: what it does.
     :param add_arguments: says what it takes.
     :param run: ``module:function`` that runs it.
+    :param airflow: whether it needs Airflow.
     """
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: str
+    airflow: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     arguments = parser.parse_args(argv)
     module, _, function = arguments.run.partition(":")
-    code: int = getattr(import_module(module), function)(arguments)
+    with own_output() if arguments.airflow else nullcontext():
+        code: int = getattr(import_module(module), function)(arguments)
     return code
 
 
@@ -57,14 +63,14 @@ def make_parser() -> argparse.ArgumentParser:
     for name, command in _commands().items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, airflow=command.airflow)
     return parser
 
 
 def _commands() -> dict[str, _Command]:
     return {
         "validate": _Command(
-            "Check cohort files, as a DAG file would.", _validate, f"{_HERE}.validate:validate"
+            "Check cohort files, as a DAG file would.", _validate, f"{_HERE}.validate:validate", airflow=False
         ),
         "preview": _Command(
             "Say what the next import of a cohort would do, and do nothing.",
@@ -87,11 +93,13 @@ def _commands() -> dict[str, _Command]:
             "Print the JSON Schema of cohort files, for editors to complete from.",
             lambda _: None,
             f"{_HERE}.validate:schema",
+            airflow=False,
         ),
         "sandbox": _Command(
             "Run a local Snowflake, Braze and mailbox until Ctrl-C.",
             _sandbox,
             "airflow_provider_kubit_braze.sandbox.command:run",
+            airflow=False,
         ),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.cli.context import Subject, run
-from airflow_provider_kubit_braze.cli.screen import facts, print_json, screen
+from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, screen
 from airflow_provider_kubit_braze.core.masking import mask, plain
 from airflow_provider_kubit_braze.previewing import preview_import
 
@@ -57,6 +57,7 @@ def _as_dict(subject: Subject, found: Preview) -> dict[str, Any]:
         "outcome": "dry_run",
         "members": plan.members,
         "users_imported": plan.in_braze,
+        "users_before": plan.in_braze,
         "added": plan.enter,
         "removed": plan.leave,
         "sent_again": plan.refresh,
@@ -101,22 +102,21 @@ def _print(subject: Subject, found: Preview) -> None:
         if number
     )
     out.print(f"{cohort.name} ({cohort.id}): what the next import would do", style="bold")
-    out.print(
-        facts(
-            [
-                ("to", f"{found.place.words}, workspace {subject.settings.workspace}"),
-                ("members", f"{plan.members:,} at the source" + (f"; of its rows {bad}" if bad else "")),
-                ("in Braze now", f"{plan.in_braze:,}"),
-                ("would add", users(plan.enter, "added")),
-                ("would remove", users(plan.leave, "removed")),
-                ("would send again", users(plan.refresh, "sent_again") if plan.refresh else ""),
-                ("unchanged", f"{plan.unchanged:,}"),
-                ("held out", f"{plan.held_out:,}" if plan.held_out else ""),
-                ("set aside", f"{plan.set_aside:,} rejected lately" if plan.set_aside else ""),
-                ("cost", str(found.forecast)),
-                ("guards", "" if found.broken else "would let it pass"),
-            ]
-        )
+    print_facts(
+        out,
+        [
+            ("to", f"{found.place.words}, workspace {subject.settings.workspace}"),
+            ("members", f"{plan.members:,} at the source" + (f"; of its rows {bad}" if bad else "")),
+            ("in Braze now", f"{plan.in_braze:,}"),
+            ("would add", users(plan.enter, "added")),
+            ("would remove", users(plan.leave, "removed")),
+            ("would send again", users(plan.refresh, "sent_again") if plan.refresh else ""),
+            ("unchanged", f"{plan.unchanged:,}"),
+            ("held out", f"{plan.held_out:,}" if plan.held_out else ""),
+            ("set aside", f"{plan.set_aside:,} rejected lately" if plan.set_aside else ""),
+            ("cost", str(found.forecast)),
+            ("guards", "" if found.broken else "would let it pass"),
+        ],
     )
     for sentence in found.broken:
         out.print(f"A guard would stop it: {plain(sentence)}", style="yellow", soft_wrap=True)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.cli.context import Subject, WrongUseError, run
+from airflow_provider_kubit_braze.cli.output import say
 from airflow_provider_kubit_braze.core.run import COMMAND, ImportOptions, RunIdentity
 from airflow_provider_kubit_braze.importer import forget_cohort, run_import
 from airflow_provider_kubit_braze.warehouse.history import History
@@ -105,12 +106,12 @@ class _Reversal:
         if begun and not self.arguments.dry_run:
             # The same try, not the next one: should it still be running somewhere, it is not to be pushed aside.
             identity = begun.identity
-            print(f"{self._where()}: {what} did not end; it would go on from where it stopped.")
+            say(f"{self._where()}: {what} did not end; it would go on from where it stopped.")
         else:
             planned = self._import(identity, dry_run=True)
             if planned.error:
                 return _failed(planned)
-            print(f"{self._where()}: {what} would {self._figures(planned.result)}.")
+            say(f"{self._where()}: {what} would {self._figures(planned.result)}.")
         if self.arguments.dry_run:
             return 0
         if not self._agreed():
@@ -119,18 +120,18 @@ class _Reversal:
             end = self._import(identity, stop=stop)
         if end.error:
             return _failed(end)
-        print(end.result.sentence())
+        say(end.result.sentence())
         if end.result.outcome == "partial":
             print(_what_is_missing(end.result), file=sys.stderr)
             return 1
-        print(self._what_next())
+        say(self._what_next())
         return 0
 
     def forget(self, workspace: str) -> int:
         """Close the stays of a workspace that is gone."""
         with self.ledger(workspace) as (ledger, _):
             users = ledger.users_imported()
-        print(
+        say(
             f"Cohort {self.cohort.id}, workspace {workspace}: would forget that {users:,} users are in it. Braze is "
             "told nothing: whoever is marked there stays so."
         )
@@ -141,7 +142,7 @@ class _Reversal:
         forgotten = forget_cohort(
             self.cohort.id, connect=self.subject.connect, tables=self.subject.tables, workspace=workspace
         )
-        print(f"{self.cohort.id}: {forgotten:,} users forgotten in workspace {workspace}.")
+        say(f"{self.cohort.id}: {forgotten:,} users forgotten in workspace {workspace}.")
         return 0
 
     def _look(self) -> tuple[OpenImport | None, str]:
@@ -178,7 +179,8 @@ class _Reversal:
         if self.arguments.yes:
             return True
         try:
-            answer = input("Type the cohort's id to go on: ")
+            say("Type the cohort's id to go on: ", end="")
+            answer = input()
         except EOFError:
             answer = ""
         if answer.strip() == self.cohort.id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich import box
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from airflow_provider_kubit_braze.cli.output import output, say
 from airflow_provider_kubit_braze.core.masking import plain
 
 if TYPE_CHECKING:
@@ -37,20 +38,25 @@ STYLES: Final = {
 
 def screen() -> Console:
     """Return where to print. Colours only on a terminal, and not with ``NO_COLOR``; text is never markup."""
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _WIDE
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    width = None if output().isatty() or os.environ.get("COLUMNS") else _WIDE
+    return Console(file=output(), markup=False, emoji=False, highlight=False, width=width)
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return names and values below each other; one without a value is left out."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        if value:
-            # Line by line, since a line break does not print.
-            grid.add_row(name, Text("\n".join(map(plain, value.split("\n")))))
-    return grid
+def print_facts(out: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and values below each other; one without a value is left out, one of several lines has several."""
+    told = [(name, value) for name, value in rows if value]
+    indent = max(len(name) for name, _ in told) + _BETWEEN
+    for name, value in told:
+        head = name
+        for line in value.split("\n"):
+            wrapped = textwrap.wrap(
+                plain(line), max(out.width - indent, 20), break_long_words=False, break_on_hyphens=False
+            )
+            for part in wrapped:
+                out.print(
+                    Text(head.ljust(indent), style="bold").append(part, style="not bold"), soft_wrap=True
+                )
+                head = ""
 
 
 class Column(NamedTuple):
@@ -103,4 +109,4 @@ def count(number: float) -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON for a program."""
-    print(json.dumps(value, indent=2))
+    say(json.dumps(value, indent=2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from airflow_provider_kubit_braze.cli.context import Subject, WrongUseError, run
-from airflow_provider_kubit_braze.cli.screen import facts, print_json, screen
+from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, screen
 from airflow_provider_kubit_braze.core.explanation import explain, minute, show_value
 from airflow_provider_kubit_braze.core.masking import mask, plain
 from airflow_provider_kubit_braze.explaining import investigate
@@ -124,15 +124,14 @@ class _Screen:
     def _print(self, found: Findings, verdict: Verdict) -> None:
         known, cohort, out = found.facts, self.subject.cohort, screen()
         out.print(f"{plain(self.user)} and {cohort.name} ({cohort.id})", style="bold")
-        out.print(
-            facts(
-                [
-                    ("source", _lines(map(self._row, known.rows)) or f"no row with this {self._kinds()}"),
-                    ("ledger", _lines(map(self._stay, known.stays)) or "never in the cohort"),
-                    ("last sent", _lines(map(self._change, known.sent[-3:])) or "nothing"),
-                    ("Braze now", self._braze(known, found.problem)),
-                ]
-            )
+        print_facts(
+            out,
+            [
+                ("source", _lines(map(self._row, known.rows)) or f"no row with this {self._kinds()}"),
+                ("ledger", _lines(map(self._stay, known.stays)) or "never in the cohort"),
+                ("last sent", _lines(map(self._change, known.sent[-3:])) or "nothing"),
+                ("Braze now", self._braze(known, found.problem)),
+            ],
         )
         style = "green" if verdict.as_it_should_be else "yellow"
         out.print(Text(plain(verdict.sentence), style=style))

@@ -323,7 +323,9 @@ def _live(facts: Facts, readable: Sequence[Profile], expected: bool | None) -> s
         return " Braze knows the user; who is in a partner cohort cannot be read back."
     known = [one for one in readable if one.known]
     shown = next((one for one in known if one.inside), known[0])
-    says = f" Braze says {show_value(shown.value)} now"
+    says = (
+        f" Braze says {show_value(shown.value)} now" if shown.value is not None else " Braze has no value now"
+    )
     if expected is None or shown.inside == expected:
         return f"{says}."
     if expected:
@@ -334,7 +336,7 @@ def _live(facts: Facts, readable: Sequence[Profile], expected: bool | None) -> s
 def show_value(value: Any) -> str:
     """Return an attribute's value as people write it."""
     if value is None:
-        return "nothing"
+        return "not set"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

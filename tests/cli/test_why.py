@@ -239,7 +239,7 @@ def test_what_an_import_under_way_has_in_its_plan_is_told(world: World, why: Cal
     ("value", "words"),
     [
         (False, "Braze says false now: it may be late by minutes"),
-        (None, "Braze says nothing now: it may be late by minutes"),
+        (None, "Braze has no value now: it may be late by minutes"),
     ],
     ids=["false", "not set"],
 )

@@ -150,8 +150,8 @@ def test_how_it_is_with_a_user(facts: dict[str, Any], code: str, right: bool, wo
         ),
         ({"rows": [ROW], "stays": [stay()]}, [braze(), braze(True)], True, "Braze says true now."),
         ({"rows": [ROW], "changes": [sent("unknown")]}, [braze(True)], True, "Braze says true now."),
-        ({"rows": [ROW], "stays": [stay(place=ELSEWHERE)]}, [braze()], False, "Braze says nothing now."),
-        ({"stays": [stay(place=ELSEWHERE)]}, [braze()], False, "Braze says nothing now."),
+        ({"rows": [ROW], "stays": [stay(place=ELSEWHERE)]}, [braze()], False, "Braze has no value now."),
+        ({"stays": [stay(place=ELSEWHERE)]}, [braze()], False, "Braze has no value now."),
         ({"rows": [HELD]}, [braze(True)], False, "something else writes the attribute"),
         ({}, [braze(known=False)], True, "Braze does not know this user now."),
         (
@@ -173,7 +173,7 @@ def test_what_braze_shows_has_the_last_word(
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "nothing"), (True, "true"), (False, "false"), ("yes", "'yes'"), (3, "3")]
+    ("value", "shown"), [(None, "not set"), (True, "true"), (False, "false"), ("yes", "'yes'"), (3, "3")]
 )
 def test_a_value_is_shown_as_people_write_it(value: Any, shown: str) -> None:
     assert show_value(value) == shown

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from airflow_provider_kubit_braze.cli.context import Subject, run
-from airflow_provider_kubit_braze.cli.screen import STYLES, Column, count, fitting, print_json, screen
+from airflow_provider_kubit_braze.cli.screen import (
+    STYLES,
+    Column,
+    count,
+    fitting,
+    print_json,
+    print_sentence,
+    screen,
+)
 from airflow_provider_kubit_braze.core.durations import time_in_words
 from airflow_provider_kubit_braze.core.masking import plain
 from airflow_provider_kubit_braze.warehouse.runs import list_runs
@@ -85,13 +93,10 @@ def _show(subject: Subject, limit: int, *, as_json: bool) -> int:
     out.print(table)
     for one in runs:
         if one["error"]:
-            out.print(f"{_started(one)} UTC: {plain(one['error'])}", soft_wrap=True)
+            print_sentence(out, f"{_started(one)} UTC: {one['error']}")
     if left_out:
-        out.print(
-            f"Not shown for want of room: {', '.join(left_out)}. --json has everything.",
-            style="dim",
-            soft_wrap=True,
-        )
+        said = f"Not shown for want of room: {', '.join(left_out)}. --json has everything."
+        print_sentence(out, said, style="dim")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.cli.context import Subject, run
-from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, screen
+from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, print_sentence, screen
 from airflow_provider_kubit_braze.core.masking import mask, plain
 from airflow_provider_kubit_braze.previewing import preview_import
 
@@ -119,12 +119,12 @@ def _print(subject: Subject, found: Preview) -> None:
         ],
     )
     for sentence in found.broken:
-        out.print(f"A guard would stop it: {plain(sentence)}", style="yellow", soft_wrap=True)
+        print_sentence(out, f"A guard would stop it: {sentence}", style="yellow")
     for one in found.running:
-        out.print(
-            f"Run {plain(one.identity.run_id)} has not ended; these figures are from before it.",
+        print_sentence(
+            out,
+            f"Run {one.identity.run_id} has not ended; these figures are from before it.",
             style="yellow",
-            soft_wrap=True,
         )
     out.print(f"\nSource (connection {cohort.source.conn_id}):", style="bold")
     # Not through `plain`: a query has lines.

@@ -19,8 +19,8 @@ from airflow_provider_kubit_braze.core.masking import plain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Columns where there is no terminal that has a width: nothing is to be cut off in a log or a file.
-_WIDE: Final = 200
+#: Columns where there is no terminal that has a width: nothing is to be left out or broken in a log or a file.
+_WIDE: Final = 1000
 
 #: What stands between two columns of a table.
 _BETWEEN: Final = 2
@@ -57,6 +57,12 @@ def print_facts(out: Console, rows: Iterable[tuple[str, str]]) -> None:
                     Text(head.ljust(indent), style="bold").append(part, style="not bold"), soft_wrap=True
                 )
                 head = ""
+
+
+def print_sentence(out: Console, text: str, *, style: str = "") -> None:
+    """Print a sentence, as wide as the terminal is."""
+    for line in textwrap.wrap(plain(text), out.width, break_long_words=False, break_on_hyphens=False):
+        out.print(Text(line, style=style), soft_wrap=True)
 
 
 class Column(NamedTuple):

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from airflow_provider_kubit_braze.cli.context import Subject, WrongUseError, run
-from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, screen
+from airflow_provider_kubit_braze.cli.screen import print_facts, print_json, print_sentence, screen
 from airflow_provider_kubit_braze.core.explanation import explain, minute, show_value
 from airflow_provider_kubit_braze.core.masking import mask, plain
 from airflow_provider_kubit_braze.explaining import investigate
@@ -134,7 +132,7 @@ class _Screen:
             ],
         )
         style = "green" if verdict.as_it_should_be else "yellow"
-        out.print(Text(plain(verdict.sentence), style=style))
+        print_sentence(out, verdict.sentence, style=style)
 
     def _kinds(self) -> str:
         return " or ".join(one.kind for one in self.subject.cohort.identifiers)

@@ -356,7 +356,7 @@ def test_from_a_shell_connections_in_airflows_database_are_found(world: World, p
     assert "success (retire); 0 added, 2 removed" in done.stdout
     assert "snowflake.connector" not in done.stdout + done.stderr
     # Airflow has something to say about the sandbox's short password, and says it elsewhere.
-    assert [line.partition(" ")[0] for line in done.stdout.splitlines()] == ["Cohort", "Our", "Delete"]
+    assert [line.partition(" ")[0] for line in done.stdout.splitlines()] == ["Cohort", "Vips:", "Delete"]
     assert world.members() == set()
 
 

@@ -71,11 +71,14 @@ def preview_import(
     The state tables are made where there are none, as by the first import.
 
     :param full_resync: as if every member were to be sent once more.
+    :raises BrazeSettingsError: when the connection lacks what the cohort's delivery needs.
     :raises StateSchemaError: when there is no place to keep the state.
     :raises WorkspaceChangedError: when the cohort has users in another workspace.
     :raises SourceError: when Snowflake refuses the source, or a column is missing.
     """
     place = place_of(cohort, settings)
+    if place.kind == "partner_cohort":
+        settings.partner_keys()
     identity = RunIdentity(dag_id=cohort.dag_id, run_id="preview")
     with closing(Session(connect(), tag=identity.query_tag(cohort.id))) as session:
         ensure_tables(session, tables)

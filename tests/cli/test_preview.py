@@ -171,10 +171,11 @@ def test_a_screen_for_people(world: World, capsys: pytest.CaptureFixture[str]) -
     [
         ({"source": {"table": "NOWHERE_AT_ALL"}}, "Snowflake refuses source.table NOWHERE_AT_ALL"),
         ({"identifiers": {"external_id": "NO_SUCH"}}, "names column NO_SUCH, which the source does not have"),
+        ({"braze": {"deliver_as": "partner_cohort"}}, "partner_api_key"),
     ],
-    ids=["table", "column"],
+    ids=["table", "column", "keys"],
 )
-def test_a_source_that_cannot_be_read_is_a_sentence(
+def test_what_would_make_the_import_fail_is_a_sentence(
     world: World, fields: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.source("ann")

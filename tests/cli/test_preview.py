@@ -184,3 +184,17 @@ def test_what_would_make_the_import_fail_is_a_sentence(
     assert main(["preview", "vips", "--file", str(world.file)]) == 1
 
     assert sentence in capsys.readouterr().err
+
+
+def test_criteria_are_shown_as_the_query_that_they_become(
+    world: World, preview: Callable[..., tuple[int, dict[str, Any]]]
+) -> None:
+    world.source(("ann", 1), ("bob", 2), columns="USER_ID VARCHAR, LEVEL NUMBER(38,0)")
+    criteria = {"from": f"{world.schema}.SOURCE", "user": "USER_ID", "all": [{"where": {"LEVEL": 2}}]}
+    world.define(source={"criteria": criteria})
+
+    code, said = preview()
+
+    assert (code, said["members"], said["added"]) == (0, 1, 1)
+    assert said["sql"].startswith("SELECT")
+    assert "LEVEL" in said["sql"]

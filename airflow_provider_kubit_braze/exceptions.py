@@ -26,7 +26,7 @@ class CohortConfigError(KubitBrazeError, ValueError):
 
     :param problem: what is wrong, with the value, as a phrase.
     :param fix: what to write instead, as a phrase.
-    :param file: the cohort file, or None for a cohort written in Python.
+    :param file: the cohort file, with the line after a colon when it is known; None for a cohort written in Python.
     :param cohort: the cohort's id, or None when it could not be read.
     :param field: dotted name of the field, such as ``schedule.at``, or None when it is about the whole.
     """
@@ -55,6 +55,12 @@ class CohortConfigError(KubitBrazeError, ValueError):
         self.file = file
         self.cohort = cohort
         self.field = field
+
+    @property
+    def file_and_line(self) -> tuple[str | None, int | None]:
+        """The cohort file and the line in it, as far as they are known."""
+        path, colon, line = (self.file or "").rpartition(":")
+        return (path, int(line)) if colon and line.isdecimal() else (self.file, None)
 
 
 class CohortFilesError(CohortConfigError):

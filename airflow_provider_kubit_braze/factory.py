@@ -88,7 +88,7 @@ def load_cohort_dags(
         problems = [problem for problem in problems if f"kubit_braze__{problem.cohort}" == wanted]
     by_file: dict[str, list[CohortConfigError]] = defaultdict(list)
     for problem in problems:
-        by_file[_file_of(problem, str(path))].append(problem)
+        by_file[problem.file_and_line[0] or str(path)].append(problem)
     for file, of_file in by_file.items():
         report_broken_cohorts(file, of_file)
     return dags
@@ -272,12 +272,6 @@ def _doc(cohort: Cohort) -> str:
     }
     table = "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows.items())
     return f"### {cohort.name}\n\n| | |\n|---|---|\n{table}\n"
-
-
-def _file_of(problem: CohortConfigError, path: str) -> str:
-    """Return the path in ``file.yaml:12``."""
-    file, colon, line = (problem.file or path).rpartition(":")
-    return file if colon and line.isdecimal() else problem.file or path
 
 
 def _from_caller(path: Path) -> Path:

@@ -17,13 +17,14 @@ from airflow_provider_kubit_braze.braze.client import BrazeClient
 from airflow_provider_kubit_braze.core.forecast import forecast
 from airflow_provider_kubit_braze.core.guards import judge_plan
 from airflow_provider_kubit_braze.core.journal import Journal
+from airflow_provider_kubit_braze.core.plan import REST_DAYS
 from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, within
 from airflow_provider_kubit_braze.endings import Endings, ImportEnd
 from airflow_provider_kubit_braze.exceptions import KubitBrazeError, LeaseLostError
 from airflow_provider_kubit_braze.matching import match_entrants
 from airflow_provider_kubit_braze.warehouse.history import History, forget_cohort
 from airflow_provider_kubit_braze.warehouse.lease import LEASE_SECONDS
-from airflow_provider_kubit_braze.warehouse.plan import REST_DAYS, check_source, freeze_plan
+from airflow_provider_kubit_braze.warehouse.plan import check_source, freeze_plan
 from airflow_provider_kubit_braze.work import Work
 
 if TYPE_CHECKING:

@@ -53,6 +53,7 @@ class Lookup:
     :param clock: seconds on any monotonic clock.
     :param wall: seconds since 1970.
     :param stop: called before every request and at least every second while waiting; what it raises ends the look-up.
+    :param waits: seconds before each further try; by default together longer than the endpoint's window of a minute.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Lookup:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         stop: Callable[[], None] | None = None,
+        waits: Sequence[float] | None = None,
     ) -> None:
         self._client = client
+        self._waits = _WAITS if waits is None else waits
         self._sleep = sleep
         self._clock = clock
         self._wall = wall
@@ -96,7 +99,7 @@ class Lookup:
         :raises ValueError: for another kind.
         :raises BrazeAuthError: 401 or 403.
         :raises BrazeEndpointError: 404, a redirect; nobody was ever reached.
-        :raises BrazeUnavailableError: 408, 423, 425, 429, 5xx, or no complete answer, seven times in a row; Braze
+        :raises BrazeUnavailableError: 408, 423, 425, 429, 5xx, or no complete answer, as often as it is tried; Braze
             was reached earlier and is not now.
         :raises BrazeRequestError: any other refusal, or an answer that cannot be read.
         """
@@ -140,7 +143,7 @@ class Lookup:
 
     def _ask(self, body: Mapping[str, Any]) -> Sequence[Profile]:
         """Send one request, as often as it takes, and return the profiles of its answer."""
-        waits = iter(_WAITS)
+        waits = iter(self._waits)
         while True:
             problem, told = self._try(body)
             if not isinstance(problem, BrazeError):
@@ -148,7 +151,7 @@ class Lookup:
             wait = next(waits, None)
             if wait is None:
                 raise BrazeUnavailableError(
-                    f"Users could not be looked up in {len(_WAITS) + 1} tries: {problem}",
+                    f"Users could not be looked up in {len(self._waits) + 1} tries: {problem}",
                     status=problem.status,
                 )
             # The budget waits for the moment that a 429 told of.

@@ -10,13 +10,13 @@ from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.definitions import CohortFile, Definition, LoadedCohort, judge
 from airflow_provider_kubit_braze.core.part import each, placed, show, unknown_key
 from airflow_provider_kubit_braze.core.source import SqlFileIn
-from airflow_provider_kubit_braze.core.yaml_text import Located, parse_yaml
+from airflow_provider_kubit_braze.core.yaml_text import Items, Located, parse_yaml
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CohortFile", "LoadedCohort", "read_cohort_file", "read_cohorts"]
+__all__ = ["CohortFile", "LoadedCohort", "cohort_files", "read_cohort_file", "read_cohorts"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -29,17 +29,28 @@ def read_cohort_file(path: Path | str) -> CohortFile:
     return judge(_read_file(Path(path)))
 
 
-def read_cohorts(path: Path | str) -> CohortFile:
-    """Read a cohort file, or every ``*.yaml`` and ``*.yml`` below a folder, sorted; hidden ones are skipped.
+def read_cohorts(*paths: Path | str) -> CohortFile:
+    """Read cohort files, and every cohort file below folders; a file that is named twice is read once.
 
     Definitions that share an id are all refused, since none can be trusted to be the one meant. So are
     cohorts that write one attribute through one Braze connection, since each would undo the other.
 
-    :param path: a file or a folder.
+    :param paths: files and folders.
+    """
+    files: dict[str, Path] = {}
+    for path in paths:
+        for file in cohort_files(path):
+            files.setdefault(os.path.realpath(file), file)
+    return judge(definition for file in files.values() for definition in _read_file(file))
+
+
+def cohort_files(path: Path | str) -> list[Path]:
+    """Return a file itself, or every ``*.yaml`` and ``*.yml`` below a folder, sorted; hidden ones are skipped.
+
+    :param path: a file, which need not be there, or a folder.
     """
     root = Path(path)
-    files = _files(root) if root.is_dir() else [root]
-    return judge(definition for file in files for definition in _read_file(file))
+    return list(_files(root)) if root.is_dir() else [root]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -90,10 +101,11 @@ def _text(path: Path) -> str:
 
 
 def _no_mapping(data: Any, file: str) -> CohortConfigError:
+    place = f"{file}:1"
     if data is None:
-        return CohortConfigError("the file is empty", fix="write a cohort, or remove the file", file=file)
+        return CohortConfigError("the file is empty", fix="write a cohort, or remove the file", file=place)
     fix = "put the list under cohorts:" if isinstance(data, list) else "write a cohort's keys and values"
-    return CohortConfigError(f"the file holds {show(data)} and not a mapping", fix=fix, file=file)
+    return CohortConfigError(f"the file holds {show(data)} and not a mapping", fix=fix, file=place)
 
 
 def _several(data: Located, path: Path) -> list[Definition]:
@@ -140,7 +152,7 @@ def _several(data: Located, path: Path) -> list[Definition]:
             defaults.line_of("id"),
         )
         return found
-    for item in cohorts:
+    for number, item in enumerate(cohorts):
         if isinstance(item, Located):
             found.append(_define(_merge(defaults, item), path))
         else:
@@ -150,7 +162,7 @@ def _several(data: Located, path: Path) -> list[Definition]:
                     fix="write the cohort's keys and values",
                     field="cohorts",
                 ),
-                data.line_of("cohorts"),
+                cohorts.lines[number] if isinstance(cohorts, Items) else data.line_of("cohorts"),
             )
     return found
 
@@ -177,7 +189,8 @@ def _define(data: Located, path: Path) -> Definition:
     try:
         cohort = Cohort(**_with_folder(data, path.parent))
     except CohortConfigError as error:
-        problems = [placed(one, file=f"{file}:{data.line_of(one.field)}") for one in each(error)]
+        by_line = sorted(each(error), key=lambda one: data.line_of(one.field))
+        problems = [placed(one, file=f"{file}:{data.line_of(one.field)}") for one in by_line]
         return Definition(id=id_, file=file, line=data.line, problems=tuple(problems))
     return Definition(id=id_, file=file, line=data.line, cohort=cohort)
 

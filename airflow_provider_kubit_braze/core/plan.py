@@ -17,6 +17,9 @@ SENT_ACTIONS: Final[tuple[Action, ...]] = ("leave", "enter", "refresh")
 #: Kept in the ledger only: a member starts, or stops, being held out.
 QUIET_ACTIONS: Final[tuple[Action, ...]] = ("hold", "drop")
 
+#: Days in which a user that Braze rejected is not sent again.
+REST_DAYS: Final = 7
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 Purpose = Literal["import", "undo", "retire"]
+
+StartedBy = Literal["schedule", "trigger", "backfill", "asset", "command line", "other"]
+
+#: What stands in the history where an import of Airflow has its task.
+COMMAND: Final = "kubit-braze"
+
+# How run ids begin; in Airflow 2 assets were data sets. Whoever triggers a run may also give it any other id.
+_STARTED_BY: Final[dict[str, StartedBy]] = {
+    "scheduled": "schedule",
+    "manual": "trigger",
+    "backfill": "backfill",
+    "asset_triggered": "asset",
+    "dataset_triggered": "asset",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +40,13 @@ class RunIdentity:
     task_id: str = "import_to_braze"
     map_index: int = -1
     try_number: int = 1
+
+    @property
+    def started_by(self) -> StartedBy:
+        """What started the run, as far as its id tells; ``trigger`` is a person or a program."""
+        if self.task_id == COMMAND:
+            return "command line"
+        return _STARTED_BY.get(self.run_id.partition("__")[0], "other")
 
     def query_tag(self, cohort_id: str) -> dict[str, str]:
         """Return what the ``QUERY_TAG`` of its statements says."""

@@ -66,8 +66,21 @@ class Located(dict[str, Any]):
         return line
 
 
+class Items(list[Any]):
+    """A list from YAML that knows the line of each of its items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[int] = []
+
+    def put(self, value: Any, line: int) -> None:
+        """Append an item together with its line."""
+        self.append(value)
+        self.lines.append(line)
+
+
 def parse_yaml(text: str, *, file: str) -> Any:
-    """Read one YAML document into plain values; mappings become :class:`Located`.
+    """Read one YAML document into plain values; mappings become :class:`Located`, lists :class:`Items`.
 
     :param text: the document.
     :param file: the file's name, for the error.
@@ -163,10 +176,10 @@ class _Reader:
         self._spend(event, size)
         return value
 
-    def _sequence(self) -> list[Any]:
-        found = []
+    def _sequence(self) -> Items:
+        found = Items()
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            found.append(self._value(event))
+            found.put(self._value(event), _line(event))
         return found
 
     def _mapping(self, start: Any) -> Located:

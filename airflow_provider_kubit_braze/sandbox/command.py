@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_kubit_braze.sandbox.manager import SERVICES, Sandbox
-from airflow_provider_kubit_braze.sandbox.process import SandboxError, stop_event
+from airflow_provider_kubit_braze.sandbox.connections import SERVICES
 
 if TYPE_CHECKING:
     import argparse
+
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 
 #: The day for which ``--with-cdnow`` computes the cohorts: the last with new customers.
 CDNOW_DAY = datetime.date(1997, 3, 25)
@@ -41,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sandbox until Ctrl-C or SIGTERM; return the exit code."""
+    # Not before: `kubit-braze --help` asks for the arguments too.
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from airflow_provider_kubit_braze.sandbox.process import SandboxError, stop_event
+
     stop = stop_event(exit_with_parent=False)
     ports = {service: getattr(args, f"{service}_port") for service in SERVICES}
     try:

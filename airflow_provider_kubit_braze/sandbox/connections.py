@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+#: The local services.
+SERVICES = ("snowflake", "braze", "mailbox")
+
 #: What the connections log in with. The local Snowflake takes any password unless told otherwise.
 SNOWFLAKE_USER = "fake"
 SNOWFLAKE_PASSWORD = "snow"  # noqa: S105  (opens nothing but the sandbox)

@@ -13,6 +13,7 @@ from airflow_provider_kubit_braze.sandbox.certificates import Certificates, ensu
 from airflow_provider_kubit_braze.sandbox.connections import (
     DATABASE,
     SCHEMA,
+    SERVICES,
     SNOWFLAKE_ACCOUNT,
     SNOWFLAKE_PASSWORD,
     SNOWFLAKE_USER,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_kubit_braze.sandbox.braze_control import BrazeControl
-
-SERVICES = ("snowflake", "braze", "mailbox")
 
 #: Seconds a service may take until it is ready; the local Snowflake takes 4 on an idle machine.
 START_TIMEOUT_SECONDS = 120.0

@@ -17,6 +17,7 @@ from airflow_provider_kubit_braze.core.ranges import Range, count, gaps, merge
 from airflow_provider_kubit_braze.core.report import ImportResult
 from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.warehouse.progress import COSTS, Progress, now_text
+from airflow_provider_kubit_braze.warehouse.runs import FIGURES, read_figures
 from airflow_provider_kubit_braze.warehouse.stays import (
     apply_changes,
     count_by_action,
@@ -249,23 +250,12 @@ class Ledger(Progress):
 
     def result(self, import_id: str) -> ImportResult | None:
         """Return the result of an import that was closed; None when there is none."""
-        names = [field.name for field in fields(ImportResult)]
         rows = self._session.rows(
-            f"SELECT {', '.join(map(str.upper, names))} FROM {self._tables.run} "
+            f"SELECT {', '.join(map(str.upper, FIGURES))} FROM {self._tables.run} "
             "WHERE IMPORT_ID = %s AND STATE = 'closed' AND OUTCOME IS NOT NULL",
             (import_id,),
         )
-        if not rows:
-            return None
-        row = dict(zip(names, rows[0], strict=True))
-        said = {name: row[name] for name in names if isinstance(row[name], str)}
-        numbers = {name: float(row[name] or 0) for name in ("throttled_seconds", "duration_seconds")}
-        moments = {name: row[name].replace(tzinfo=UTC).isoformat() for name in ("started_at", "finished_at")}
-        counts = {
-            field.name: int(row[field.name] or 0) for field in fields(ImportResult) if field.default == 0
-        }
-        verification = json.loads(row["verification"]) if row["verification"] else None
-        return ImportResult(**{**counts, **numbers, **said, **moments, "verification": verification})
+        return ImportResult(**read_figures(dict(zip(FIGURES, rows[0], strict=True)))) if rows else None
 
     def drop_plan(self, import_id: str) -> None:
         """Forget the changes of a plan that will never be sent."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.core.holdout import holdout_threshold
 from airflow_provider_kubit_braze.core.payload import alias_kind
-from airflow_provider_kubit_braze.core.plan import Plan
+from airflow_provider_kubit_braze.core.plan import REST_DAYS, Plan
 from airflow_provider_kubit_braze.exceptions import SourceError
 from airflow_provider_kubit_braze.warehouse.plan_sql import (
     BEFORE_IMPORT,
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
-#: Days in which a user that Braze rejected is not sent again.
-REST_DAYS: Final = 7
-
 
 def check_source(session: Session, cohort: Cohort) -> None:
     """Read the source's columns, and no row, to see that the plan can be made.
@@ -46,7 +43,7 @@ def check_source(session: Session, cohort: Cohort) -> None:
     try:
         cursor = session.execute(f"SELECT * FROM (\n{cohort.source.select}\n) LIMIT 0")
     except Exception as error:
-        raise _refused(cohort, error) from None
+        raise refused(cohort, error) from None
     columns = [column.name for column in cursor.description]
     for identifier in cohort.identifiers:
         if stored_name(identifier.column) not in columns:
@@ -84,7 +81,7 @@ def freeze_plan(
     row_params: list[Any] = []
     match purpose:
         case "import":
-            rows, row_params = _from_source(cohort, place)
+            rows, row_params = rows_of_source(cohort, place)
         case "undo":
             rows, row_params = BEFORE_IMPORT.format(membership=tables.membership), [*key, undone, undone]
         case "retire":
@@ -98,7 +95,7 @@ def freeze_plan(
         unknown=tables.unknown,
         rejected=tables.rejected,
         rows=rows,
-        every="".join(f", {name}" for name in _every(chain)),
+        every="".join(f", {name}" for name in every_identifier(chain)),
         usable=USABLE,
         judged=_judged(chain, tables) if several else ONE_IDENTIFIER,
         resync="TRUE" if full_resync else "FALSE",
@@ -123,7 +120,7 @@ def freeze_plan(
             ],
         )
     except Exception as error:
-        raise _refused(cohort, error) from None
+        raise refused(cohort, error) from None
     (counts,) = session.row(
         f"SELECT USER_ID FROM {tables.change} WHERE IMPORT_ID = %s AND SEQ = {COUNTS_SEQ}", (import_id,)
     )
@@ -149,7 +146,8 @@ def freeze_plan(
     )
 
 
-def _from_source(cohort: Cohort, place: Place) -> tuple[str, list[Any]]:
+def rows_of_source(cohort: Cohort, place: Place) -> tuple[str, list[Any]]:
+    """Return the query of what a cohort is to be, and its parameters; the columns are those of ``FROM_SOURCE``."""
     chain = cohort.identifiers
     held = (
         f"COALESCE(SUBSTR(MD5(%s || ':' || ID_KIND || ':' || USER_ID), 1, 8) < "
@@ -162,10 +160,10 @@ def _from_source(cohort: Cohort, place: Place) -> tuple[str, list[Any]]:
         kind=_kind(chain),
         user=_user(chain),
         row_hash=_row_hash(chain),
-        every="".join(f", {name}" for name in _every(chain)),
+        every="".join(f", {name}" for name in every_identifier(chain)),
         every_as="".join(
             f", CAST({_column(i)} AS VARCHAR) AS {name}"
-            for i, name in zip(chain, _every(chain), strict=False)
+            for i, name in zip(chain, every_identifier(chain), strict=False)
         ),
         # Only text that we wrote goes through the connector's %-formatting.
         select=cohort.source.select.replace("%", "%%"),
@@ -181,7 +179,7 @@ def _column(identifier: Identifier) -> str:
     return identifier.column.replace("%", "%%")
 
 
-def _every(chain: Sequence[Identifier] | Identifiers) -> list[str]:
+def every_identifier(chain: Sequence[Identifier] | Identifiers) -> list[str]:
     """Return names for all identifiers of a row; with one of them nobody can be the same person twice."""
     return [f"KUBIT_ID_{number}" for number in range(len(chain))] if len(chain) > 1 else []
 
@@ -190,7 +188,7 @@ def _judged(chain: Sequence[Identifier], tables: Tables) -> str:
     pairs = " UNION ALL ".join(
         f"SELECT PLACE, ID_KIND, USER_ID, {_name(i)} AS OTHER_KIND, {column} AS OTHER FROM alone "
         f"WHERE ACTION IS NULL AND {column} IS NOT NULL AND ID_KIND <> {_name(i)}"
-        for i, column in zip(chain, _every(chain), strict=True)
+        for i, column in zip(chain, every_identifier(chain), strict=True)
     )
     return SEVERAL_IDENTIFIERS.format(
         pairs=pairs or NO_PAIRS, unknown=tables.unknown, rejected=tables.rejected, run=tables.run
@@ -221,7 +219,8 @@ def _row_hash(chain: Identifiers) -> str:
     return f"MD5({parts})"
 
 
-def _refused(cohort: Cohort, error: Exception) -> Exception:
+def refused(cohort: Cohort, error: Exception) -> Exception:
+    """Return what to raise when a statement that reads the source failed: its own error, or a ``SourceError``."""
     if not is_refusal(error) or is_contention(error):
         return error
     source = cohort.source

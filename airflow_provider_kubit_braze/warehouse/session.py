@@ -119,8 +119,11 @@ class Session:
         self.connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run the statements inside as one: all of them count, or none."""
+    def transaction(self, *, keep: bool = True) -> Iterator[None]:
+        """Run the statements inside as one: all of them count, or none.
+
+        :param keep: False takes back what they changed, as a rehearsal does.
+        """
         self.execute("BEGIN")
         try:
             yield
@@ -131,16 +134,17 @@ class Session:
                 # The reason for it says more; and Snowflake rolls back when the session ends.
                 log.warning("Snowflake did not roll back: %s", first_line(error))
             raise
-        self.execute("COMMIT")
+        self.execute("COMMIT" if keep else "ROLLBACK")
 
-    def transact(self, work: Callable[[], _T]) -> _T:
+    def transact(self, work: Callable[[], _T], *, keep: bool = True) -> _T:
         """Run ``work`` in a transaction and return what it returns; begin anew when it met another one's lock.
 
         :param work: executes statements on this session, and nothing that a rollback does not undo.
+        :param keep: False takes back what it changed, when it has returned.
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                with self.transaction():
+                with self.transaction(keep=keep):
                     value = work()
             except Exception as error:
                 if attempt == _TRIES or not is_contention(error):

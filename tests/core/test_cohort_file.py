@@ -6,6 +6,7 @@ from typing import Protocol
 import pytest
 
 from airflow_provider_kubit_braze.core.cohort_file import CohortFile, read_cohort_file, read_cohorts
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 GOOD = "{id: %s, source: {table: A.B.C}, identifiers: {external_id: USER_ID}}"
 
@@ -178,7 +179,7 @@ def test_one_bad_cohort_leaves_the_others_and_every_problem_has_its_line(write: 
         "write 1 to 28, or last.",
         "cohorts/vip.yaml:13, cohort 'vip', field 'notify': 'nobody' is not an e-mail address; "
         "write an address such as growth@example.com.",
-        "cohorts/vip.yaml:1, field 'cohorts': 'just text' is not a mapping; write the cohort's keys "
+        "cohorts/vip.yaml:15, field 'cohorts': 'just text' is not a mapping; write the cohort's keys "
         "and values.",
     ]
 
@@ -221,18 +222,18 @@ def test_a_query_file_is_found_beside_the_cohort_file(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "sentences"),
     [
-        pytest.param("", ["a.yaml: the file is empty; write a cohort, or remove the file."], id="empty"),
+        pytest.param("", ["a.yaml:1: the file is empty; write a cohort, or remove the file."], id="empty"),
         pytest.param(
-            "# soon\n", ["a.yaml: the file is empty; write a cohort, or remove the file."], id="comment"
+            "# soon\n", ["a.yaml:1: the file is empty; write a cohort, or remove the file."], id="comment"
         ),
         pytest.param(
             "- id: a",
-            ['a.yaml: the file holds [{"id": "a"}] and not a mapping; put the list under cohorts:.'],
+            ['a.yaml:1: the file holds [{"id": "a"}] and not a mapping; put the list under cohorts:.'],
             id="list",
         ),
         pytest.param(
             "hello",
-            ["a.yaml: the file holds 'hello' and not a mapping; write a cohort's keys and values."],
+            ["a.yaml:1: the file holds 'hello' and not a mapping; write a cohort's keys and values."],
             id="text",
         ),
         pytest.param(
@@ -339,6 +340,26 @@ def test_a_folder_is_read_in_order_without_what_is_hidden(write: Write) -> None:
         ("d", "c/sub/a.yaml:1"),
     ]
     assert [problem.file for problem in read.problems] == ["c/broken.yaml:1"]
+
+
+def test_several_paths_are_judged_together_and_a_file_named_twice_is_read_once(write: Write) -> None:
+    write("c/a.yaml", GOOD % "a")
+    other = write("d/b.yaml", GOOD % "b")
+    assert ids(read_cohorts("c", other, "c/../c/a.yaml", "c")) == ["a", "b"]
+    copy = write("d/copy.yaml", GOOD % "a")
+    read = read_cohorts("c", copy)
+    assert ids(read) == []
+    assert [problem.file_and_line for problem in read.problems] == [("c/a.yaml", 1)]
+    assert "also used at d/copy.yaml:1" in told(read)[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("a/b.yaml:12", ("a/b.yaml", 12)), ("a/b.yaml", ("a/b.yaml", None)), (None, (None, None))],
+    ids=["line", "no line", "no file"],
+)
+def test_a_problem_knows_its_file_and_line(file: str | None, place: tuple[str | None, int | None]) -> None:
+    assert CohortConfigError("it is wrong", fix="mend it", file=file).file_and_line == place
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kubit_braze.core.run import ImportOptions, is_on
+from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity, StartedBy, is_on
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 
@@ -53,3 +53,19 @@ def test_a_switch_may_come_as_text(value: Any, on: bool) -> None:
 def test_what_is_no_switch_is_refused_by_its_name(value: Any) -> None:
     with pytest.raises(CohortConfigError, match=r"undo.* is no switch.*write true or false"):
         is_on("undo", value)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "task_id", "started_by"),
+    [
+        ("scheduled__2026-11-23T14:00:00+00:00", "import_to_braze", "schedule"),
+        ("manual__2026-11-23T14:00:00+00:00", "import_to_braze", "trigger"),
+        ("backfill__2026-11-23", "import_to_braze", "backfill"),
+        ("asset_triggered__2026-11-23", "import_to_braze", "asset"),
+        ("dataset_triggered__2026-11-23", "import_to_braze", "asset"),
+        ("undo__2026-11-23", "kubit-braze", "command line"),
+        ("our own id", "import_to_braze", "other"),
+    ],
+)
+def test_a_run_says_what_started_it(run_id: str, task_id: str, started_by: StartedBy) -> None:
+    assert RunIdentity(dag_id="d", run_id=run_id, task_id=task_id).started_by == started_by

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kubit_braze.core.yaml_text import MAX_VALUES, Located, parse_yaml
+from airflow_provider_kubit_braze.core.yaml_text import MAX_VALUES, Items, Located, parse_yaml
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 
@@ -126,3 +126,11 @@ def test_every_field_knows_its_line() -> None:
     }
     assert lines == {"id": 3, "schedule": 4, "schedule.at": 6, "notify": 7, "guards.x": 3, None: 3}
     assert data.line_of("schedule.on") == 4
+
+
+def test_every_item_of_a_list_knows_its_line() -> None:
+    data = parse_yaml("a:\n- 1\n-\n  b: 2\n\n- [3,\n   4]", file="f")
+    items = data["a"]
+    assert isinstance(items, Items)
+    assert (list(items), items.lines) == ([1, {"b": 2}, [3, 4]], [2, 4, 6])
+    assert items[2].lines == [6, 7]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_kubit_braze.sandbox.manager import SERVICES, Sandbox
+from airflow_provider_kubit_braze.sandbox.connections import SERVICES
+from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 from airflow_provider_kubit_braze.sandbox.process import SandboxError
 
 if TYPE_CHECKING:

@@ -1,55 +1,36 @@
 """``kubit-braze undo`` and ``kubit-braze retire``: imports that a person starts to take something back.
 
-Brings Airflow and the drivers along; ``cli`` imports it when one of the two commands is to run.
+Brings Airflow and the drivers along; ``parser`` imports it when one of the two commands is to run.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kubit_braze.connections import airflow_from_a_shell, snowflake_connection, state_tables
-from airflow_provider_kubit_braze.core.cohort import Cohort
-from airflow_provider_kubit_braze.core.cohort_file import read_cohorts
-from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
-from airflow_provider_kubit_braze.core.source import parse_conn_id
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
-from airflow_provider_kubit_braze.hooks.braze import BrazeHook
+from airflow_provider_kubit_braze.cli.context import Subject, WrongUseError, run
+from airflow_provider_kubit_braze.cli.output import say
+from airflow_provider_kubit_braze.core.run import COMMAND, ImportOptions, RunIdentity
 from airflow_provider_kubit_braze.importer import forget_cohort, run_import
 from airflow_provider_kubit_braze.warehouse.history import History
 from airflow_provider_kubit_braze.warehouse.ledger import Ledger
-from airflow_provider_kubit_braze.warehouse.session import Session, first_line
-from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
-    from snowflake.connector import SnowflakeConnection
-
-    from airflow_provider_kubit_braze.core.braze_settings import BrazeSettings
+    from airflow_provider_kubit_braze.core.cohort import Cohort
     from airflow_provider_kubit_braze.core.report import ImportResult
     from airflow_provider_kubit_braze.core.run import Purpose
     from airflow_provider_kubit_braze.importer import ImportEnd
     from airflow_provider_kubit_braze.warehouse.ledger import OpenImport
-    from airflow_provider_kubit_braze.warehouse.state import Tables
-
-log = logging.getLogger(__name__)
-
-#: What stands in the history where an import of Airflow has its task.
-TASK_ID: Final = "kubit-braze"
-
-
-class _WrongUseError(Exception):
-    """The command line asks for something that makes no sense."""
 
 
 def undo(arguments: argparse.Namespace) -> int:
@@ -58,7 +39,7 @@ def undo(arguments: argparse.Namespace) -> int:
     :param arguments: ``cohort``, ``file``, ``snowflake_conn_id``, ``braze_conn_id``, ``dry_run`` and ``yes``.
     :return: the exit code: 0 when it is done, 1 when it is not, 2 for wrong use.
     """
-    return _run(lambda: _Reversal(_check(arguments), "undo").reverse())
+    return run(lambda: _Reversal(_check(arguments), "undo").reverse())
 
 
 def retire(arguments: argparse.Namespace) -> int:
@@ -68,41 +49,23 @@ def retire(arguments: argparse.Namespace) -> int:
     :return: the exit code: 0 when it is done, 1 when it is not, 2 for wrong use.
     """
     if arguments.forget:
-        return _run(lambda: _Reversal(_check(arguments), "retire").forget(arguments.workspace))
-    return _run(lambda: _Reversal(_check(arguments), "retire").reverse())
-
-
-def _run(command: Callable[[], int]) -> int:
-    try:
-        with airflow_from_a_shell(), _only_our_own_log():
-            return command()
-    except _WrongUseError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KubitBrazeError as error:
-        print(error, file=sys.stderr)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-    except Exception as error:
-        # Airflow's and Snowflake's own errors: a connection that is not there, a password that is wrong.
-        log.debug("The command failed.", exc_info=True)
-        print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
-    return 1
+        return run(lambda: _Reversal(_check(arguments), "retire").forget(arguments.workspace))
+    return run(lambda: _Reversal(_check(arguments), "retire").reverse())
 
 
 def _check(given: argparse.Namespace) -> argparse.Namespace:
     """Refuse what makes no sense before anything is read."""
     forget, workspace = getattr(given, "forget", False), getattr(given, "workspace", None)
     if forget and not workspace:
-        raise _WrongUseError("--forget needs --workspace: the name in the column WORKSPACE of IMPORT_RUN.")
+        raise WrongUseError("--forget needs --workspace: the name in the column WORKSPACE of IMPORT_RUN.")
     if workspace and not forget:
-        raise _WrongUseError(
+        raise WrongUseError(
             "--workspace goes with --forget; otherwise the connection to Braze says which it is."
         )
     if forget and given.braze_conn_id:
-        raise _WrongUseError("--forget tells Braze nothing; leave out --braze-conn-id.")
+        raise WrongUseError("--forget tells Braze nothing; leave out --braze-conn-id.")
     if not (given.yes or given.dry_run or (sys.stdin and sys.stdin.isatty())):
-        raise _WrongUseError(
+        raise WrongUseError(
             "There is no terminal to ask at; add --yes to go on without, or --dry-run to look."
         )
     return given
@@ -113,43 +76,21 @@ class _Reversal:
     arguments: argparse.Namespace
     purpose: Purpose
 
-    # -- what it is about ---------------------------------------------------------------------------------------
-
     @cached_property
+    def subject(self) -> Subject:
+        return Subject.of(self.arguments)
+
+    @property
     def cohort(self) -> Cohort:
-        """The cohort, with the connections of the command line."""
-        given = self.arguments
-        try:
-            cohort = _defined_in(given.file, given.cohort) if given.file else _known_by_id(given.cohort)
-            if given.snowflake_conn_id is not None:
-                conn = {"conn_id": parse_conn_id(given.snowflake_conn_id)}
-                cohort = cohort.model_copy(update={"source": cohort.source.model_copy(update=conn)})
-            if given.braze_conn_id is not None:
-                conn = {"conn_id": parse_conn_id(given.braze_conn_id)}
-                cohort = cohort.model_copy(update={"braze": cohort.braze.model_copy(update=conn)})
-        except CohortConfigError as error:
-            raise _WrongUseError(str(error)) from None
-        return cohort
-
-    @cached_property
-    def settings(self) -> BrazeSettings:
-        return BrazeHook(self.cohort.braze.conn_id).settings
-
-    @cached_property
-    def tables(self) -> Tables:
-        return state_tables()
-
-    def connect(self) -> SnowflakeConnection:
-        return snowflake_connection(self.cohort.source.conn_id)
+        return self.subject.cohort
 
     @contextmanager
     def ledger(self, workspace: str) -> Iterator[tuple[Ledger, History]]:
-        tag = {"app": "kubit_braze", "cohort": self.cohort.id, "dag_id": self.cohort.dag_id}
-        with closing(Session(self.connect(), tag=tag)) as session:
-            ensure_tables(session, self.tables)
+        tables = self.subject.tables
+        with self.subject.session() as session:
             yield (
-                Ledger(session, self.tables, workspace=workspace, cohort_id=self.cohort.id),
-                History(session, self.tables, workspace=workspace, cohort_id=self.cohort.id),
+                Ledger(session, tables, workspace=workspace, cohort_id=self.cohort.id),
+                History(session, tables, workspace=workspace, cohort_id=self.cohort.id),
             )
 
     # -- what it does -------------------------------------------------------------------------------------------
@@ -159,18 +100,18 @@ class _Reversal:
         identity = RunIdentity(
             dag_id=self.cohort.dag_id,
             run_id=f"{self.purpose}__{datetime.now(UTC).isoformat()}",
-            task_id=TASK_ID,
+            task_id=COMMAND,
         )
         begun, what = self._look()
         if begun and not self.arguments.dry_run:
             # The same try, not the next one: should it still be running somewhere, it is not to be pushed aside.
             identity = begun.identity
-            print(f"{self._where()}: {what} did not end; it would go on from where it stopped.")
+            say(f"{self._where()}: {what} did not end; it would go on from where it stopped.")
         else:
             planned = self._import(identity, dry_run=True)
             if planned.error:
                 return _failed(planned)
-            print(f"{self._where()}: {what} would {self._figures(planned.result)}.")
+            say(f"{self._where()}: {what} would {self._figures(planned.result)}.")
         if self.arguments.dry_run:
             return 0
         if not self._agreed():
@@ -179,18 +120,18 @@ class _Reversal:
             end = self._import(identity, stop=stop)
         if end.error:
             return _failed(end)
-        print(end.result.sentence())
+        say(end.result.sentence())
         if end.result.outcome == "partial":
             print(_what_is_missing(end.result), file=sys.stderr)
             return 1
-        print(self._what_next())
+        say(self._what_next())
         return 0
 
     def forget(self, workspace: str) -> int:
         """Close the stays of a workspace that is gone."""
         with self.ledger(workspace) as (ledger, _):
             users = ledger.users_imported()
-        print(
+        say(
             f"Cohort {self.cohort.id}, workspace {workspace}: would forget that {users:,} users are in it. Braze is "
             "told nothing: whoever is marked there stays so."
         )
@@ -199,9 +140,9 @@ class _Reversal:
         if not self._agreed():
             return 1
         forgotten = forget_cohort(
-            self.cohort.id, connect=self.connect, tables=self.tables, workspace=workspace
+            self.cohort.id, connect=self.subject.connect, tables=self.subject.tables, workspace=workspace
         )
-        print(f"{self.cohort.id}: {forgotten:,} users forgotten in workspace {workspace}.")
+        say(f"{self.cohort.id}: {forgotten:,} users forgotten in workspace {workspace}.")
         return 0
 
     def _look(self) -> tuple[OpenImport | None, str]:
@@ -209,9 +150,9 @@ class _Reversal:
 
         :raises NothingToUndoError: when there is nothing.
         """
-        with self.ledger(self.settings.workspace) as (ledger, history):
+        with self.ledger(self.subject.settings.workspace) as (ledger, history):
             for found in ledger.open_imports():
-                if found.identity.task_id == TASK_ID and found.plan.purpose == self.purpose:
+                if found.identity.task_id == COMMAND and found.plan.purpose == self.purpose:
                     return found, f"the {self.purpose} of {_minute(found.started_at)}"
             if self.purpose == "retire":
                 return None, "taking everybody out"
@@ -224,9 +165,9 @@ class _Reversal:
     ) -> ImportEnd:
         return run_import(
             self.cohort,
-            settings=self.settings,
-            connect=self.connect,
-            tables=self.tables,
+            settings=self.subject.settings,
+            connect=self.subject.connect,
+            tables=self.subject.tables,
             identity=identity,
             options=ImportOptions(
                 dry_run=dry_run, undo=self.purpose == "undo", retire=self.purpose == "retire"
@@ -238,7 +179,8 @@ class _Reversal:
         if self.arguments.yes:
             return True
         try:
-            answer = input("Type the cohort's id to go on: ")
+            say("Type the cohort's id to go on: ", end="")
+            answer = input()
         except EOFError:
             answer = ""
         if answer.strip() == self.cohort.id:
@@ -250,7 +192,7 @@ class _Reversal:
 
     def _where(self) -> str:
         return (
-            f"Cohort {self.cohort.id}, workspace {self.settings.workspace}, "
+            f"Cohort {self.cohort.id}, workspace {self.subject.settings.workspace}, "
             f"connection {self.cohort.braze.conn_id}"
         )
 
@@ -263,24 +205,6 @@ class _Reversal:
         if self.purpose == "retire":
             return f"Delete the cohort's file or pause the DAG {dag} now: the next import would fill the cohort again."
         return f"The next import follows the source again: until the source is right, pause the DAG {dag}."
-
-
-def _defined_in(path: str, cohort_id: str) -> Cohort:
-    read = read_cohorts(path)
-    for loaded in read.cohorts:
-        if loaded.cohort.id == cohort_id:
-            return loaded.cohort
-    own = [one for one in read.problems if one.cohort == cohort_id]
-    problems = own or [one for one in read.problems if one.cohort is None]
-    if problems:
-        raise _WrongUseError("\n".join(map(str, problems)))
-    there = ", ".join(sorted(loaded.cohort.id for loaded in read.cohorts)) or "none"
-    raise _WrongUseError(f"{path} does not define a cohort {cohort_id!r}; the cohorts there: {there}.")
-
-
-def _known_by_id(cohort_id: str) -> Cohort:
-    """Return as much of a cohort as is needed where the ledger knows the rest; its source is never read."""
-    return Cohort(id=cohort_id, source={"table": "NONE"}, identifiers={"external_id": "NONE"})
 
 
 def _minute(moment: datetime) -> str:
@@ -300,20 +224,6 @@ def _what_is_missing(result: ImportResult) -> str:
 def _failed(end: ImportEnd) -> int:
     print(end.result.error or end.error, file=sys.stderr)
     return 1
-
-
-@contextmanager
-def _only_our_own_log() -> Iterator[None]:
-    """Keep what hooks and drivers tell about connections from what a person is to read; warnings stay."""
-    others = [logging.getLogger(name) for name in ("airflow", "snowflake")]
-    before = [one.level for one in others]
-    for one in others:
-        one.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for one, level in zip(others, before, strict=True):
-            one.setLevel(level)
 
 
 @contextmanager

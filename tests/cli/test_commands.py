@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
@@ -14,7 +16,7 @@ from airflow_provider_kubit_braze import __version__
 from airflow_provider_kubit_braze.cli import main
 from airflow_provider_kubit_braze.core.yaml_text import parse_yaml
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 GOOD = "id: vip\nname: VIP\nsource: {table: T}\nidentifiers: {external_id: U}\n"
 
 
@@ -76,7 +78,39 @@ def test_validate_sees_one_id_twice_over_several_paths(
     copy.write_text(GOOD)
 
     assert main(["validate", str(cohorts), str(copy), str(copy)]) == 1
-    assert f"{copy}:1, cohort 'vip': it is also defined at {cohorts}/vip.yaml:1." in capsys.readouterr().err
+    _, err = capsys.readouterr()
+    assert f"{cohorts}/vip.yaml:1, cohort 'vip', field 'id': the id 'vip' is also used at {copy}:1;" in err
+    assert err.endswith("Cohorts: 1, problems: 1.\n")
+
+
+def test_validate_has_an_object_for_each_problem(cohorts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = cohorts / "bad.yaml"
+    bad.write_text(GOOD.replace("id: vip", "id: bad") + "colour: red\nholdout: lots\n")
+    missing = cohorts / "missing.yaml"
+
+    assert main(["validate", "--json", str(cohorts), str(missing)]) == 1
+
+    out, err = capsys.readouterr()
+    assert err == ""
+    colour, holdout, nothing = json.loads(out)
+    assert colour == {
+        "file": str(bad),
+        "line": 5,
+        "cohort": "bad",
+        "field": "colour",
+        "problem": "unknown key 'colour'",
+        "fix": colour["fix"],
+        "message": f"{bad}:5, cohort 'bad', field 'colour': unknown key 'colour'; {colour['fix']}.",
+    }
+    assert (holdout["line"], holdout["field"]) == (6, "holdout")
+    assert (nothing["file"], nothing["line"]) == (str(missing), None)
+
+
+def test_validate_has_an_empty_list_where_all_is_well(
+    cohorts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "--json", str(cohorts)]) == 0
+    assert capsys.readouterr().out == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +156,14 @@ def test_wrong_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["validate", "schema", "undo", "retire", "sandbox"]),
+        (
+            ["--help"],
+            ["validate", "preview", "history", "why", "undo", "retire", "schema", "sandbox", "Ends with 0"],
+        ),
+        (["validate", "--help"], ["--json"]),
+        (["preview", "--help"], ["COHORT", "--file", "--full-resync", "--json", "--braze-conn-id"]),
+        (["history", "--help"], ["COHORT", "--limit", "--file", "--json", "--snowflake-conn-id"]),
+        (["why", "--help"], ["USER", "--cohort", "--file", "--json", "--braze-conn-id"]),
         (["sandbox", "--help"], ["--with-cdnow", "--braze-port", "--directory"]),
         (
             ["undo", "--help"],
@@ -130,7 +171,7 @@ def test_wrong_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
         ),
         (["retire", "--help"], ["COHORT", "--file", "--dry-run", "--yes", "--forget", "--workspace"]),
     ],
-    ids=["all", "sandbox", "undo", "retire"],
+    ids=["all", "validate", "preview", "history", "why", "sandbox", "undo", "retire"],
 )
 def test_help_says_what_there_is(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
@@ -143,20 +184,21 @@ def test_help_says_what_there_is(
     assert [word for word in words if word not in text] == []
 
 
-def test_a_check_of_cohort_files_needs_neither_airflow_nor_the_sandbox_extra(cohorts: Path) -> None:
+def without(blocked: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where some packages are not installed."""
     code = (
         "import sys\n"
+        f"blocked = {blocked!r}\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in {'airflow', 'snowflake', 'fakesnow', 'aiosmtpd', 'duckdb', 'uvicorn',\n"
-        "                                      'starlette', 'cryptography'}:\n"
+        "        if name.partition('.')[0] in blocked:\n"
         "            raise ImportError(f'{name} is not installed')\n"
         "sys.meta_path.insert(0, Refuse())\n"
         "from airflow_provider_kubit_braze.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "validate", str(cohorts)],
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -164,4 +206,53 @@ def test_a_check_of_cohort_files_needs_neither_airflow_nor_the_sandbox_extra(coh
         check=False,
     )
 
+
+AIRFLOW = {"airflow", "snowflake", "fakesnow", "aiosmtpd", "duckdb", "uvicorn", "starlette", "cryptography"}
+
+
+def test_a_check_of_cohort_files_needs_neither_airflow_nor_the_sandbox_extra(cohorts: Path) -> None:
+    done = without(AIRFLOW, "validate", str(cohorts))
+
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
+
+
+def test_help_is_quick_for_it_imports_next_to_nothing() -> None:
+    done = without(AIRFLOW | {"pydantic", "yaml", "rich", "requests", "pendulum", "argcomplete"}, "--help")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- completion -------------------------------------------------------------------------------------------------
+
+
+def completed(line: str) -> list[str]:
+    """Return what a shell would offer at the end of a line, as argcomplete's shell code asks for it."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as offers:
+        environment = {
+            **os.environ,
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_SHELL": "bash",
+            "_ARGCOMPLETE_STDOUT_FILENAME": offers.name,
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "COMP_TYPE": "9",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_provider_kubit_braze.cli"],
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        return sorted(word.strip() for word in offers.read().split("\n"))
+
+
+def test_a_shell_completes_commands_options_and_cohorts(cohorts: Path) -> None:
+    assert completed("kubit-braze h") == ["history"]
+    assert completed("kubit-braze preview vip --f") == ["--file", "--full-resync"]
+    assert completed(f"kubit-braze why ann --file {cohorts} --cohort ") == ["new", "vip"]
+    assert completed(f"kubit-braze history --file {cohorts} v") == ["vip"]

@@ -100,7 +100,8 @@ def prepare(target: Target, interpreter: str, wheel: Path) -> Path:
     uv = PROJECT / "scripts" / "uv"
     if (PROJECT / ".bootstrap" / "bin" / "uv").exists():
         checked([str(uv), "venv", "--quiet", "--no-project", "--python", interpreter, str(environment)])
-        checked([str(uv), "pip", "install", "--compile-bytecode", "--python", str(python), "-c", str(constraints), requirement])
+        install = [str(uv), "pip", "install", "--compile-bytecode", "--python", str(python)]
+        checked([*install, "-c", str(constraints), requirement])
     else:
         checked([interpreter, "-m", "venv", str(environment)])
         checked([str(python), "-m", "pip", "install", "-c", str(constraints), requirement])

@@ -28,7 +28,7 @@ demo: setup  ## cohorts from a local Snowflake into a local Braze through Airflo
 	@$(BIN)/python -m airflow_provider_kubit_braze.sandbox.demo
 
 test: setup  ## the whole test suite; ARGS="-k name" for a part of it, WORKERS=0 for one process
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check .

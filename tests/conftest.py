@@ -22,6 +22,9 @@ if any(name == "airflow" or name.startswith("airflow.") for name in sys.modules)
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFLOW__"))]:
     del os.environ[_name]
 
+# What a command writes depends on it; pytest-xdist sets it for its workers.
+os.environ.pop("COLUMNS", None)
+
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="kubit-braze-tests-"))
 (AIRFLOW_HOME / "dags").mkdir()
 

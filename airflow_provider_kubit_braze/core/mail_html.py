@@ -36,7 +36,7 @@ _SHEET: Final = (
     "@media (prefers-color-scheme:dark){"
     ".kb-page{background:#14161a!important;color:#e6e8ec!important}"
     ".kb-card{background:#1d2026!important;border-color:#353a44!important}"
-    ".kb-soft{color:#b4bac6!important}.kb-line td{border-color:#353a44!important}"
+    ".kb-soft{color:#b4bac6!important}.kb-line td,.kb-line th{border-color:#353a44!important}"
     ".kb-link{color:#9db8ff!important}"
     ".kb-button{background:#2f57b8!important;color:#ffffff!important}"
     + "".join(

@@ -200,7 +200,7 @@ def test_an_attribute_has_a_default_made_of_the_id() -> None:
         ),
         (
             {"cohort_id": "vip", "identifiers": {"external_id": "U"}},
-            "cohort 'vip', field 'source': no source is named; add one of table, sql or sql_file.",
+            "cohort 'vip', field 'source': no source is named; add one of table, sql, sql_file or criteria.",
         ),
         ({"table": "T", "identifiers": {"external_id": "U"}}, "field 'id': this key is required and missing"),
         (

@@ -22,6 +22,8 @@ DECLARED_AS = {
     "airflow.providers.smtp": "apache-airflow-providers-smtp",
     "airflow.providers.snowflake": "apache-airflow-providers-snowflake",
     "airflow": "apache-airflow",
+    "fastapi": "apache-airflow",  # what its API server is made of
+    "sqlalchemy": "apache-airflow",
     "pydantic_core": "pydantic",  # one release of pydantic needs exactly one of pydantic_core
     "snowflake": "apache-airflow-providers-snowflake",  # its bounds on the connector are the ones that count
     "starlette": "fakesnow",  # its extra `server` is these two

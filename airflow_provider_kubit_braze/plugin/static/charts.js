@@ -33,10 +33,12 @@ function uplot() {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+const DAYS = [1, 2, 3, 7, 14, 30, 60, 90, 180, 365].map((days) => days * 86400);
+
 function axes() {
   const look = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
   const days = (_, ticks) => ticks.map(shortDay);
-  return [{ ...look, values: days, space: 70 }, { ...look, size: 64, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) }];
+  return [{ ...look, values: days, incrs: DAYS, space: 60 }, { ...look, size: 64, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) }];
 }
 
 // Room at both ends, so that the first and the last bar are whole.

@@ -13,7 +13,6 @@ const COLUMNS = [
   ["name", "Cohort", ""],
   ["source", "Comes from", "wide"],
   ["schedule", "Schedule", "wide"],
-  ["state", "State", "wide"],
   ["next", "Next import", "wide"],
   ["last", "Last import", ""],
   ["users", "Users in Braze", "figure"],
@@ -84,17 +83,16 @@ export function cohortList(store, { href }) {
 
   function draw(cohort) {
     const { dagId, name, paused } = cohort;
-    const state = h("span", { class: "badge" }, paused ? "Paused" : "Live");
+    const state = paused ? "Paused" : "Live";
     const next = cohort.next
       ? [shortMoment(cohort.next), h("span", { class: "sub" }, fromNow(cohort.next))]
       : [h("span", { class: "hint" }, paused ? "when resumed" : "on request")];
     const pause = act(cohort, () => setPaused(dagId, !paused), `${name}: ${paused ? "resumed" : "paused"}.`);
     return h("tr", { "data-dag": dagId },
-      h("th", { scope: "row" }, h("a", { href: href(cohort) }, name),
-        h("span", { class: "sub narrow" }, `${cohort.schedule}${paused ? ", paused" : ""}`)),
+      h("th", { scope: "row", class: "name" }, h("a", { href: href(cohort) }, name),
+        h("span", { class: "sub" }, state), h("span", { class: "sub narrow" }, cohort.schedule)),
       h("td", { class: "wide source" }, breakable(cohort.source)),
       h("td", { class: "wide" }, cohort.schedule),
-      h("td", { class: "wide" }, state),
       h("td", { class: "wide" }, ...next),
       h("td", {}, ...lastCell(cohort)),
       h("td", { class: "figure" }, number(cohort.users)),

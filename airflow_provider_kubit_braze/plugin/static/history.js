@@ -12,6 +12,9 @@ import { OUTCOMES, csv, fromNow, moment, number, preview, seconds, withoutAdvice
 const PAGE = 100;
 const COLUMNS = ["Started", "Outcome", "Users imported", "Added", "Removed", "Rejected", "Data points", "Duration", "Started by", ""];
 const FIGURES = ["Users imported", "Added", "Removed", "Rejected", "Data points", "Duration"];
+// Left out where there is no room: the details have them.
+const WIDE = ["Added", "Removed", "Rejected", "Data points", "Duration", "Started by"];
+const lookOf = (name) => `${FIGURES.includes(name) ? "figure" : ""} ${WIDE.includes(name) ? "wide" : ""}`.trim() || null;
 const DETAILS = [
   ["Members at the source", "members"], ["Users imported (in Braze now)", "users_imported"],
   ["Users in Braze before", "users_before"], ["Added", "added"],
@@ -39,7 +42,7 @@ export function cohortHistory(store, dagId, { home }) {
   const pause = h("button", { type: "button", onclick: togglePause });
   const table = h("table", {},
     h("caption", { class: "unseen" }, "Imports of this cohort, newest first"),
-    h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col", class: FIGURES.includes(name) ? "figure" : null },
+    h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col", class: lookOf(name) },
       name || h("span", { class: "unseen" }, "Details"))))), body);
   const element = h("div", {},
     h("p", {}, h("a", { href: home }, "← All cohorts")),
@@ -105,7 +108,7 @@ export function cohortHistory(store, dagId, { home }) {
   function draw(row, index) {
     const { result } = row, live = LIVE.includes(row.outcome);
     const at = `details-${index}`, shown = open.has(row.runId);
-    const figure = (field) => h("td", { class: "figure" }, result ? number(result[field]) : "–");
+    const figure = (name, field) => h("td", { class: lookOf(name) }, result ? number(result[field]) : "–");
     const more = h("tr", { class: "details", id: at, hidden: !shown }, h("td", { colspan: COLUMNS.length }, shown ? details(row) : null));
     const toggle = h("button", { type: "button", "aria-expanded": String(shown), "aria-controls": at, "data-run": row.runId,
       "aria-label": `Details of ${moment(row.at)}`,
@@ -121,9 +124,10 @@ export function cohortHistory(store, dagId, { home }) {
     const line = h("tr", { "data-run": row.runId },
       h("th", { scope: "row" }, moment(row.at)),
       h("td", {}, badge(row.outcome), done ? progress(done) : null),
-      figure("users_imported"), figure("added"), figure("removed"), figure("rejected"), figure("data_points"),
-      h("td", { class: "figure" }, result ? seconds(result.duration_seconds) : live ? "…" : "–"),
-      h("td", {}, row.by), h("td", {}, toggle));
+      figure("Users imported", "users_imported"), figure("Added", "added"), figure("Removed", "removed"),
+      figure("Rejected", "rejected"), figure("Data points", "data_points"),
+      h("td", { class: lookOf("Duration") }, result ? seconds(result.duration_seconds) : live ? "…" : "–"),
+      h("td", { class: lookOf("Started by") }, row.by), h("td", {}, toggle));
     if (row.unread) whenSeen(line, () => store.readResult(row));
     return [line, more];
   }

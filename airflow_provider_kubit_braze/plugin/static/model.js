@@ -123,7 +123,6 @@ const SORTS = {
   name: (one) => one.name.toLowerCase(),
   source: (one) => one.source.toLowerCase(),
   schedule: (one) => one.schedule.toLowerCase(),
-  state: (one) => (one.paused ? 1 : 0),
   next: (one) => one.next ?? "9",
   last: (one) => RANK.indexOf(outcomeOf(one)),
   users: (one) => one.users ?? -1,

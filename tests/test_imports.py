@@ -118,7 +118,7 @@ def distribution_of(name: str) -> str:
     for prefix, distribution in DECLARED_AS.items():
         if name == prefix or name.startswith(f"{prefix}."):
             return distribution
-    return name.partition(".")[0].lower()
+    return name.partition(".")[0].lower().replace("_", "-")
 
 
 def test_no_room_is_entered_from_the_wrong_side() -> None:

@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 import { moment, number, shortDay } from "./words.js";
 
-const WIDTH = 110, HEIGHT = 28, EDGE = 3;
+const WIDTH = 90, HEIGHT = 28, EDGE = 3;
 
 export function sparkline(points) {
   if (points.length < 2) return h("span", { class: "hint" }, "–");
@@ -38,7 +38,7 @@ const DAYS = [1, 2, 3, 7, 14, 30, 60, 90, 180, 365].map((days) => days * 86400);
 function axes() {
   const look = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
   const days = (_, ticks) => ticks.map(shortDay);
-  return [{ ...look, values: days, incrs: DAYS, space: 60 }, { ...look, size: 64, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) }];
+  return [{ ...look, values: days, incrs: DAYS, space: 60, size: 30 }, { ...look, size: 64, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) }];
 }
 
 // Room at both ends, so that the first and the last bar are whole.

@@ -4,11 +4,12 @@ import { setPaused } from "./api.js";
 import { sparkline } from "./charts.js";
 import { askForImport, refusal } from "./dialog.js";
 import { forgetSeen, h, say, whenSeen } from "./dom.js";
-import { arrange, outcomeOf } from "./model.js";
+import { arrange, outcomeOf, stateOf } from "./model.js";
 import { badge, progress, trouble } from "./parts.js";
 import { watch } from "./store.js";
 import { fromNow, moment, number, shortMoment } from "./words.js";
 
+const FRESH = 60000;
 const COLUMNS = [
   ["name", "Cohort", ""],
   ["source", "Comes from", "wide"],
@@ -83,14 +84,13 @@ export function cohortList(store, { href }) {
 
   function draw(cohort) {
     const { dagId, name, paused } = cohort;
-    const state = paused ? "Paused" : "Live";
     const next = cohort.next
       ? [shortMoment(cohort.next), h("span", { class: "sub" }, fromNow(cohort.next))]
       : [h("span", { class: "hint" }, paused ? "when resumed" : "on request")];
     const pause = act(cohort, () => setPaused(dagId, !paused), `${name}: ${paused ? "resumed" : "paused"}.`);
     return h("tr", { "data-dag": dagId },
       h("th", { scope: "row", class: "name" }, h("a", { href: href(cohort) }, name),
-        h("span", { class: "sub" }, state), h("span", { class: "sub narrow" }, cohort.schedule)),
+        h("span", { class: "sub" }, stateOf(cohort)), h("span", { class: "sub narrow" }, cohort.schedule)),
       h("td", { class: "wide source" }, breakable(cohort.source)),
       h("td", { class: "wide" }, cohort.schedule),
       h("td", { class: "wide" }, ...next),
@@ -162,7 +162,7 @@ export function cohortList(store, { href }) {
   async function look() {
     try {
       // In busy times every twentieth look sees new cohorts and schedules too.
-      if (!store.live() || ++looks % 20 === 0) await store.load();
+      if (store.age() > FRESH || ++looks % 20 === 0) await store.load();
       else await store.look();
       for (const { dagId, running } of store.list()) if (running?.outcome === "running" && shown.has(dagId)) store.readProgress(running);
       problem.replaceChildren();
@@ -174,7 +174,9 @@ export function cohortList(store, { href }) {
   store.addEventListener("change", update);
   clock = watch(look, () => store.live());
   if (store.ready) update();
-  load();
+  // Back from a history: what was seen a moment ago need not be asked for again.
+  if (store.age() > FRESH) load();
+  else look();
   return {
     element,
     title: "Kubit → Braze",

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { charts } from "./charts.js";
 import { askForImport, refusal } from "./dialog.js";
 import { airflowLink, forgetSeen, h, save, say, whenSeen } from "./dom.js";
-import { IMPORT_TASK, LIVE, choose, importsOf } from "./model.js";
+import { IMPORT_TASK, LIVE, choose, importsOf, stateOf } from "./model.js";
 import { badge, progress, trouble } from "./parts.js";
 import { watch } from "./store.js";
 import { OUTCOMES, csv, fromNow, moment, number, preview, seconds, withoutAdvice } from "./words.js";
@@ -165,7 +165,7 @@ export function cohortHistory(store, dagId, { home }) {
     const all = rows(), chosen = choose(all, filter);
     if (title.textContent !== cohort.name) title.textContent = cohort.name;
     facts.replaceChildren(...[
-      ["Comes from", cohort.source], ["Schedule", cohort.schedule], ["State", cohort.paused ? "Paused" : "Live"],
+      ["Comes from", cohort.source], ["Schedule", cohort.schedule], ["State", stateOf(cohort)],
       ["Next import", cohort.next ? `${moment(cohort.next)} (${fromNow(cohort.next)})` : cohort.paused ? "when resumed" : "on request"],
       ["Users in Braze", number(cohort.users)],
     ].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

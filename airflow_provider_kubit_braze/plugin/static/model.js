@@ -85,6 +85,10 @@ export function normal(value) {
   return Number.isNaN(date.getTime()) ? "" : date.toISOString();
 }
 
+// Live or paused, and whether Airflow can read the file that describes it.
+export const stateOf = ({ paused, broken }) =>
+  `${paused ? "Paused" : "Live"}${broken ? "; its file has an error, see Airflow's import errors" : ""}`;
+
 // What the imports of a cohort say about it: its last one, who is in Braze, the line over time.
 export function fill(cohort, rows) {
   const ended = rows.filter((row) => !LIVE.includes(row.outcome));

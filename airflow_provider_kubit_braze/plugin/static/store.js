@@ -23,6 +23,12 @@ export class Store extends EventTarget {
     this.queue = [];
     this.working = 0;
     this.timer = null;
+    this.loadedAt = 0;
+  }
+
+  // Milliseconds since everything was looked at.
+  age() {
+    return Date.now() - this.loadedAt;
   }
 
   changed() {
@@ -91,6 +97,7 @@ export class Store extends EventTarget {
     const dagIds = [...this.cohorts.keys()];
     this.addRuns(await api.otherRuns(dagIds), dagIds);
     this.ready = true;
+    this.loadedAt = Date.now();
     this.changed();
   }
 

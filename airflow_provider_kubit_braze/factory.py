@@ -254,18 +254,19 @@ def _when(cohort: Cohort) -> str:
     return cohort.schedule.words() if cohort.schedule else "on request"
 
 
-def _where_from(source: Source) -> str:
+def _where_from(source: Source, *, mark: str = "") -> str:
+    """Say where a cohort comes from, with ``mark`` around the name of a table."""
     if source.table is not None:
-        return source.table
+        return f"{mark}{source.table}{mark}"
     if source.criteria is not None:
-        return f"criteria over {source.criteria.from_}"
+        return f"criteria over {mark}{source.criteria.from_}{mark}"
     return "a query"
 
 
 def _doc(cohort: Cohort) -> str:
     source = cohort.source
     rows = {
-        "Comes from": f"`{_where_from(source)}`",
+        "Comes from": _where_from(source, mark="`"),
         "Schedule": _when(cohort),
         "In Braze": "partner cohort of the same name"
         if cohort.braze.deliver_as == "partner_cohort"

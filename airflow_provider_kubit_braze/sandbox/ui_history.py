@@ -57,7 +57,10 @@ class Past:
 
     def make(self) -> None:
         """Import what was due, in its order, and leave the sources as they are today."""
-        from airflow.dag_processing.dagbag import DagBag
+        try:
+            from airflow.dag_processing.dagbag import DagBag
+        except ImportError:
+            from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
         bag = DagBag(str(self._folder))
         if bag.import_errors:

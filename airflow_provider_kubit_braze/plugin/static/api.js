@@ -4,8 +4,6 @@ import { LIVE, TAG, IMPORT_TASK, WAIT_TASK } from "./model.js";
 
 const API = new URL("../api/v2/", document.baseURI);
 const PAGE = 100;
-// The newest imports of all cohorts, looked at first. Cohorts not among them are asked for when they come into view.
-const NEWEST_PAGES = 5;
 const FAILED = 200;
 const AT_ONCE = 6;
 
@@ -51,14 +49,18 @@ async function detailOf(answer) {
 const segment = encodeURIComponent;
 
 // All pages of a list, the first one alone since it says how many there are.
-async function all(path, name, query, limit = Infinity) {
+async function all(path, name, query) {
   const page = (offset) => call(path, { query: { ...query, limit: PAGE, offset } });
   const first = await page(0);
-  const size = first[name].length, total = Math.min(first.total_entries ?? size, limit);
+  const rest = await inParallel(furtherPages(first[name].length, first.total_entries), page);
+  return [first, ...rest].flatMap((answer) => answer[name]);
+}
+
+// Where the pages after the first one begin: Airflow may give fewer at a time than it was asked for.
+export function furtherPages(size, total) {
   const offsets = [];
   for (let offset = size; size && offset < total; offset += size) offsets.push(offset);
-  const rest = await inParallel(offsets, page);
-  return [first, ...rest].flatMap((answer) => answer[name]);
+  return offsets;
 }
 
 export async function inParallel(items, work, atOnce = AT_ONCE) {
@@ -79,9 +81,9 @@ export const dag = (dagId) => call(`dags/${segment(dagId)}`);
 
 const ofCohorts = { name_prefix_pattern: "braze_cohort_", order_by: "-timestamp" };
 
-export async function newestEvents(pages = NEWEST_PAGES) {
-  return all("assets/events", "asset_events", ofCohorts, pages * PAGE);
-}
+// A page of the newest imports of all cohorts; `total_entries` says how many there are.
+export const newestEvents = (offset = 0) =>
+  call("assets/events", { query: { ...ofCohorts, limit: PAGE, offset } });
 
 export async function eventsOf(dagId, { limit = 30, offset = 0 } = {}) {
   const query = { ...ofCohorts, source_dag_id: dagId, limit, offset };

@@ -73,12 +73,12 @@ export function cohortList(store, { href }) {
     };
   }
 
-  function lastCell({ running, last }) {
+  function lastCell({ running, last, told }) {
     if (running) {
       const done = store.progressOf(running);
       return [badge(running.outcome), done ? progress(done) : h("span", { class: "sub" }, `since ${moment(running.at)}`)];
     }
-    if (!last) return [badge("none")];
+    if (!last) return told ? [badge("none")] : [h("span", { class: "hint" }, "…")];
     return [badge(last.outcome), h("span", { class: "sub", title: moment(last.at) }, fromNow(last.at))];
   }
 

@@ -147,6 +147,7 @@ export function cohortHistory(store, dagId, { home }) {
         preview(latest.result).map((text) => h("p", {}, text)),
         h("button", { type: "button", onclick: ask }, "Import now"));
     }
+    if (!last && !loaded) return null;
     if (!last) return h("div", { class: "note" }, h("strong", {}, "This cohort was never imported."),
       h("p", {}, cohort.paused ? "Resume its schedule, or start an import now." : "Its schedule does it, or you start an import now."));
     if (["failed", "stopped", "unclear"].includes(last.outcome)) {

@@ -122,7 +122,7 @@ export function groupBy(items, of) {
 }
 
 // Worst first, so that one click shows what wants a person.
-const RANK = ["failed", "stopped", "partial", "unclear", "running", "queued", "success", "unchanged", "dry_run", "none"];
+const RANK = ["failed", "stopped", "partial", "unclear", "running", "queued", "success", "unchanged", "dry_run", "none", "unseen"];
 const SORTS = {
   name: (one) => one.name.toLowerCase(),
   source: (one) => one.source.toLowerCase(),
@@ -132,7 +132,7 @@ const SORTS = {
   users: (one) => one.users ?? -1,
 };
 
-export const outcomeOf = (cohort) => cohort.last?.outcome ?? "none";
+export const outcomeOf = (cohort) => cohort.last?.outcome ?? (cohort.told === false ? "unseen" : "none");
 
 export function arrange(cohorts, { search = "", sort = "name", down = false } = {}) {
   const wanted = search.toLowerCase().split(/\s+/).filter(Boolean);

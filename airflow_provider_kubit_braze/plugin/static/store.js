@@ -20,6 +20,7 @@ export class Store extends EventTarget {
     this.complete = false;
     this.ready = false;
     this.asked = new Set();
+    this.told = new Set();
     this.queue = [];
     this.working = 0;
     this.timer = null;
@@ -49,7 +50,8 @@ export class Store extends EventTarget {
 
   cohort(dagId) {
     const base = this.cohorts.get(dagId);
-    return base && fill(base, this.rows(dagId));
+    // Whether it is known that there is no import, or only none known of yet.
+    return base && { ...fill(base, this.rows(dagId)), told: this.complete || this.told.has(dagId) };
   }
 
   rows(dagId) {
@@ -89,23 +91,31 @@ export class Store extends EventTarget {
   }
 
   async load() {
-    const [dags, events] = await Promise.all([api.dags(), api.newestEvents()]);
+    const [dags, first] = await Promise.all([api.dags(), api.newestEvents()]);
     this.cohorts.clear();
     for (const dag of dags) this.addDag(dag);
-    this.complete = events.length < NEWEST;
-    this.addImports(importsOf(events));
-    const dagIds = [...this.cohorts.keys()];
-    this.addRuns(await api.otherRuns(dagIds), dagIds);
+    this.addImports(importsOf(first.asset_events));
     this.ready = true;
     this.loadedAt = Date.now();
+    // With few imports the rest is there at once. With many, those of the cohorts in view are asked for meanwhile.
+    const few = first.total_entries <= NEWEST;
+    if (!few) this.changed();
+    const offsets = api.furtherPages(first.asset_events.length, Math.min(first.total_entries, NEWEST));
+    const dagIds = [...this.cohorts.keys()];
+    const [runs, pages] = await Promise.all([
+      api.otherRuns(dagIds), api.inParallel(offsets, api.newestEvents, few ? 4 : 2),
+    ]);
+    for (const page of pages) this.addImports(importsOf(page.asset_events));
+    this.addRuns(runs, dagIds);
+    this.complete = few;
     this.changed();
   }
 
   // The short look while something runs: what is under way, what failed, what ended.
   async look() {
     const dagIds = [...this.cohorts.keys()];
-    const [runs, events] = await Promise.all([api.otherRuns(dagIds, 20), api.newestEvents(1)]);
-    this.addImports(importsOf(events));
+    const [runs, newest] = await Promise.all([api.otherRuns(dagIds, 20), api.newestEvents()]);
+    this.addImports(importsOf(newest.asset_events));
     this.addRuns(runs, dagIds);
     this.changed();
   }
@@ -113,7 +123,10 @@ export class Store extends EventTarget {
   // A cohort has come into view.
   seen(dagId) {
     if (!this.complete && !this.asked.has(dagId) && (this.imports.get(dagId)?.size ?? 0) < SHOWN) {
-      this.later(async () => this.addImports(importsOf(await api.eventsOf(dagId, { limit: SHOWN }))));
+      this.later(async () => {
+        this.addImports(importsOf(await api.eventsOf(dagId, { limit: SHOWN })));
+        this.told.add(dagId);
+      });
     }
     this.asked.add(dagId);
     const { last, running } = this.cohort(dagId) ?? {};

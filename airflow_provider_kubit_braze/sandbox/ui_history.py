@@ -85,7 +85,7 @@ class Past:
                 # The data were put right in the morning, so that an import started now succeeds.
                 self._computed = None
         self._compute(self._now)
-        self._pause(f"kubit_braze__{PAUSED}")
+        self._hand_over(f"kubit_braze__{PAUSED}")
 
     def _ticks(self, dag: Any) -> list[datetime.datetime]:
         import pendulum
@@ -156,13 +156,15 @@ class Past:
                 )
             )
 
-    def _pause(self, dag_id: str) -> None:
+    def _hand_over(self, paused: str) -> None:
+        """Pause a DAG, and let Airflow work out anew when each is due: what it noted was right in the past."""
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session
         from sqlalchemy import update
 
         with create_session() as session:
-            session.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(is_paused=True))
+            session.execute(update(DagModel).values(next_dagrun=None, next_dagrun_create_after=None))
+            session.execute(update(DagModel).where(DagModel.dag_id == paused).values(is_paused=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -100,6 +100,17 @@ def test_why_last_night_s_import_stopped_is_the_first_thing_its_history_says(
     expect(page.get_by_text("choose Override guards")).to_be_visible()
 
 
+def test_whoever_may_not_see_why_a_run_failed_still_sees_that_it_did(
+    ui: Ui, open_page: Callable[..., Page]
+) -> None:
+    page = open_page("icon.svg", quiet=False)
+    page.route("**/xcomEntries/**", lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
+    page.goto(f"{ui.url}/kubit-braze/#/cohort/repeat_buyers")
+    expect(page.locator(".note")).to_contain_text("Airflow does not let you see why.")
+    expect(page.locator("tbody tr[data-run]").first).to_contain_text("Failed")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_history_has_every_figure_its_filters_and_a_csv(
     ui: Ui, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:

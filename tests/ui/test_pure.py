@@ -148,6 +148,10 @@ def test_a_run_that_was_started_anew_is_under_way_again_whatever_it_said_before(
     assert [row["outcome"] for row in rows] == ["running"]
     rows = joined(page, [], [run_of("r1", "2026-01-05T00:00:00Z", "failed")], [["d r1", old]])
     assert [row["outcome"] for row in rows] == ["stopped"]
+    again = run_of("r1", "2026-01-05T00:00:00Z", "failed", end_date="2026-01-05T00:01:00Z")
+    assert [(row["outcome"], row["unread"]) for row in joined(page, [], [again], [["d r1", old]])] == [
+        ("failed", True)
+    ]
 
 
 def test_an_event_of_another_asset_is_no_import(page: Page) -> None:

@@ -84,14 +84,15 @@ export function charts(rows) {
     "aria-label": `Users in Braze from ${number(users[0])} to ${number(users.at(-1))}, ${period}`,
   });
   const moves = h("div", { role: "img", "aria-label": `${sum(added)} users entered and ${sum(removed)} left, ${period}` });
+  const failed = (error) => members.replaceChildren(h("p", { class: "hint" }, error.message));
   queueMicrotask(() => {
     draw(members, 180, [told.map(timeOf), users], () => [
       { stroke: colour("members"), width: 2, points: { show: users.length < 40, fill: colour("paper") } },
-    ]);
+    ]).catch(failed);
     draw(moves, 180, [moved.map(timeOf), added, removed], () => [
       { stroke: colour("enter"), fill: colour("enter"), paths: window.uPlot.paths.bars({ size: [0.6, 24] }) },
       { stroke: colour("leave"), fill: colour("leave"), paths: window.uPlot.paths.bars({ size: [0.6, 24] }) },
-    ].map((one) => ({ ...one, points: { show: false } })));
+    ].map((one) => ({ ...one, points: { show: false } }))).catch(failed);
   });
   return h("div", { class: "charts" },
     h("div", { class: "chart" }, h("h2", {}, "Users in Braze"), members),

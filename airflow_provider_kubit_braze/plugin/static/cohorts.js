@@ -59,13 +59,15 @@ export function cohortList(store, { href }) {
     say(`Sorted by ${title}, ${view.down ? "descending" : "ascending"}.`);
   }
 
-  function act(cohort, work, done) {
+  function act(cohort, name, work, done) {
     return async (event) => {
       event.target.disabled = true;
       try {
         await work();
         say(done);
         await store.load();
+        // A button that is shut for a moment loses the focus.
+        shown.get(cohort.dagId)?.row.querySelector(`[data-do="${name}"]`)?.focus();
       } catch (error) {
         problem.replaceChildren(h("div", { class: "note bad", role: "alert" }, refusal(error)));
         event.target.disabled = false;
@@ -87,7 +89,7 @@ export function cohortList(store, { href }) {
     const next = cohort.next
       ? [shortMoment(cohort.next), h("span", { class: "sub" }, fromNow(cohort.next))]
       : [h("span", { class: "hint" }, paused ? "when resumed" : "on request")];
-    const pause = act(cohort, () => setPaused(dagId, !paused), `${name}: ${paused ? "resumed" : "paused"}.`);
+    const pause = act(cohort, "pause", () => setPaused(dagId, !paused), `${name}: ${paused ? "resumed" : "paused"}.`);
     return h("tr", { "data-dag": dagId },
       h("th", { scope: "row", class: "name" }, h("a", { href: href(cohort) }, name),
         h("span", { class: "sub" }, stateOf(cohort)), h("span", { class: "sub narrow" }, cohort.schedule)),
@@ -117,7 +119,8 @@ export function cohortList(store, { href }) {
     shown.set(cohort.dagId, { row, drawn });
     if (before) before.row.replaceWith(row);
     if (focused) row.querySelector(focused.dataset.do ? `[data-do="${focused.dataset.do}"]` : "a")?.focus();
-    if (!before || cohort.last?.unread) whenSeen(row, () => store.seen(cohort.dagId));
+    // Also a row that is drawn anew before anybody has seen it.
+    if (!store.asked.has(cohort.dagId) || cohort.last?.unread) whenSeen(row, () => store.seen(cohort.dagId));
     return row;
   }
 
@@ -171,7 +174,9 @@ export function cohortList(store, { href }) {
     }
   }
 
+  const onTrouble = (event) => problem.replaceChildren(trouble(event.detail, load));
   store.addEventListener("change", update);
+  store.addEventListener("trouble", onTrouble);
   clock = watch(look, () => store.live());
   if (store.ready) update();
   // Back from a history: what was seen a moment ago need not be asked for again.
@@ -184,6 +189,7 @@ export function cohortList(store, { href }) {
       clock.stop();
       forgetSeen();
       store.removeEventListener("change", update);
+      store.removeEventListener("trouble", onTrouble);
     },
   };
 }

@@ -38,8 +38,8 @@ export function cohortHistory(store, dagId, { home }) {
   const title = h("h1", { tabindex: -1 }), facts = h("dl", { class: "facts" });
   const count = h("p", { class: "hint", role: "status" });
   const older = h("button", { type: "button", hidden: true, onclick: loadOlder }, "Load older imports");
-  const go = h("button", { type: "button", class: "first", onclick: () => ask() }, "Import now");
-  const pause = h("button", { type: "button", onclick: togglePause });
+  const go = h("button", { type: "button", class: "first", hidden: true, onclick: () => ask() }, "Import now");
+  const pause = h("button", { type: "button", hidden: true, onclick: togglePause });
   const table = h("table", {},
     h("caption", { class: "unseen" }, "Imports of this cohort, newest first"),
     h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col", class: lookOf(name) },
@@ -172,6 +172,7 @@ export function cohortHistory(store, dagId, { home }) {
     ].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
     pause.textContent = cohort.paused ? "Resume" : "Pause";
     go.disabled = cohort.running !== null;
+    go.hidden = pause.hidden = false;
     const told = story(cohort);
     if (now.textContent !== (told?.textContent ?? "")) now.replaceChildren(...(told ? [told] : []));
     count.textContent = `${number(chosen.length)} of ${number(all.length)} imports`;
@@ -202,7 +203,7 @@ export function cohortHistory(store, dagId, { home }) {
     const [events, runs] = await Promise.all([api.eventsOf(dagId, { limit, offset }), api.runsOf(dagId, { limit, offset })]);
     store.addImports(importsOf(events));
     store.addRuns(runs, offset ? [] : [dagId]);
-    older.hidden = offset + limit > loaded && Math.max(events.length, runs.length) < limit;
+    if (offset + limit > loaded) older.hidden = Math.max(events.length, runs.length) < limit;
     loaded = Math.max(loaded, offset + limit);
   }
 
@@ -245,7 +246,9 @@ export function cohortHistory(store, dagId, { home }) {
 
   const busy = () => Boolean(store.cohort(dagId)?.running);
   const onChange = () => update();
+  const onTrouble = (event) => problem.replaceChildren(trouble(event.detail, load));
   store.addEventListener("change", onChange);
+  store.addEventListener("trouble", onTrouble);
   clock = watch(look, busy);
   update();
   load();
@@ -257,6 +260,7 @@ export function cohortHistory(store, dagId, { home }) {
       clock.stop();
       forgetSeen();
       store.removeEventListener("change", onChange);
+      store.removeEventListener("trouble", onTrouble);
     },
   };
 }

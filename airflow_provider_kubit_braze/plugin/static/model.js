@@ -52,6 +52,7 @@ export function importOfRun(run) {
     runId: run.dag_run_id,
     at: run.start_date ?? run.run_after,
     outcome,
+    ended: run.end_date,
     result: null,
     why: null,
     unread: outcome === "failed" || outcome === "unclear",
@@ -67,8 +68,8 @@ export function joinHistory(imports, runs, known = new Map()) {
   for (const run of runs) {
     const row = importOfRun(run);
     const before = known.get(key(row));
-    // A failed run that was started anew is under way again.
-    const same = before?.result && !LIVE.includes(row.outcome);
+    // A run that was started anew may end otherwise.
+    const same = before && before.ended === row.ended && !LIVE.includes(row.outcome);
     rows.set(key(row), { ...(same ? before : row), state: run.state, by: startedBy(run) });
   }
   for (const one of imports) {

@@ -135,13 +135,20 @@ export class Store extends EventTarget {
   }
 
   readResult(row) {
-    const name = `result ${row.dagId} ${row.runId}`;
+    const name = `result ${row.dagId} ${row.runId} ${row.ended}`;
     if (this.asked.has(name)) return;
     this.asked.add(name);
     this.later(async () => {
-      const result = await api.resultOf(row);
-      const reason = result ? null : await api.waitingFor(row);
-      this.known.set(`${row.dagId} ${row.runId}`, withResult(row, result, reason));
+      let known;
+      try {
+        const result = await api.resultOf(row);
+        known = withResult(row, result, result ? null : await api.waitingFor(row));
+      } catch (error) {
+        // Somebody may see that a run has failed and not what its tasks have said.
+        if (error.status !== 403) throw error;
+        known = { ...row, why: "Airflow does not let you see why.", unread: false };
+      }
+      this.known.set(`${row.dagId} ${row.runId}`, known);
     });
   }
 
@@ -156,7 +163,7 @@ export class Store extends EventTarget {
     return this.progress.get(`${row.dagId} ${row.runId}`) ?? null;
   }
 
-  // A few at a time; what one of them finds is shown with the next change, and what it does not find is left out.
+  // A few at a time; what they find is shown with the next change.
   later(work) {
     this.queue.push(work);
     while (this.working < AT_ONCE && this.queue.length) {

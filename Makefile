@@ -16,7 +16,7 @@ $(shell mkdir -p "$(HOME)")
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types imports wheel matrix test-distributed bench constraints clean
+.PHONY: help setup demo ui test lint format types imports wheel matrix test-distributed bench constraints clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F': +' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ setup:  ## .venv with Airflow, the provider and its tools (quick when it is ther
 
 demo: setup  ## cohorts from a local Snowflake into a local Braze through Airflow, shown and proved
 	@$(BIN)/python -m airflow_provider_kubit_braze.sandbox.demo
+
+ui: setup  ## the sandbox with Airflow's own pages and weeks of imports behind it, to click; PORT=8080
+	@$(BIN)/python -m airflow_provider_kubit_braze.sandbox.ui
 
 test: setup  ## the whole test suite; ARGS="-k name" for a part of it, WORKERS=0 for one process
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

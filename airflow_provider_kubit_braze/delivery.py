@@ -61,6 +61,7 @@ class PlanDelivery:
     :param spent: what the import has cost so far, earlier tries included.
     :param permit: raises when no more may be sent.
     :param patience: how long a request is tried.
+    :param tell: is told, in a thread of its own and now and then, how many of how many changes have their answer.
     """
 
     plan: Plan
@@ -74,6 +75,8 @@ class PlanDelivery:
     spent: Callable[[], Counters]
     permit: Callable[[], None]
     patience: Patience | None = None
+    tell: Callable[[int, int], None] | None = None
+    _telling: asyncio.Task[None] | None = field(default=None, init=False, repr=False)
     _current: Delivery | None = field(default=None, init=False, repr=False)
 
     def run(self, settled: Sequence[Range], parts: Sequence[Range]) -> None:
@@ -179,11 +182,17 @@ class PlanDelivery:
             if now - logged_at >= _LOG_EVERY:
                 logged_at = now
                 self._log_progress(total, now - started)
+                self._tell_progress(total)
 
     @property
     def _done(self) -> int:
         counters = self.journal.counters
         return counters.accepted + counters.rejected + counters.unknown
+
+    def _tell_progress(self, total: int) -> None:
+        # Whoever is told may take as long as it likes: nothing here waits for it, and told again when done.
+        if self.tell is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(asyncio.to_thread(self.tell, self._done, total))
 
     def _log_progress(self, total: int, seconds: float) -> None:
         counters, rate = self.journal.counters, self._done / seconds

@@ -191,6 +191,7 @@ class Endings:
             duplicates=plan.duplicates,
             invalid=plan.invalid,
             rejected=totals.rejected,
+            rejected_reasons=self.ledger.reasons(plan.import_id) if totals.rejected else None,
             unknown=totals.unknown,
             set_aside=plan.set_aside,
             unmatched=plan.unmatched,

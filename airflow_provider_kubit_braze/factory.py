@@ -142,7 +142,8 @@ def cohort_dag(
     with DAG(
         dag_id=cohort.dag_id,
         dag_display_name=cohort.name,
-        description=f"Cohort {cohort.name!r} from Snowflake to Braze: {_when(cohort)}",
+        # The page Kubit → Braze reads source and schedule from here.
+        description=f"Snowflake to Braze · {_where_from(cohort.source)} · {_when(cohort)}",
         schedule=timetable_of(cohort.schedule),
         start_date=start_date_of(cohort.schedule),
         catchup=False,
@@ -253,16 +254,19 @@ def _when(cohort: Cohort) -> str:
     return cohort.schedule.words() if cohort.schedule else "on request"
 
 
-def _comes_from(source: Source) -> str:
+def _where_from(source: Source, *, mark: str = "") -> str:
+    """Say where a cohort comes from, with ``mark`` around the name of a table."""
+    if source.table is not None:
+        return f"{mark}{source.table}{mark}"
     if source.criteria is not None:
-        return f"criteria over `{source.criteria.from_}`"
-    return f"`{source.table}`" if source.table else "a query"
+        return f"criteria over {mark}{source.criteria.from_}{mark}"
+    return "a query"
 
 
 def _doc(cohort: Cohort) -> str:
     source = cohort.source
     rows = {
-        "Comes from": _comes_from(source),
+        "Comes from": _where_from(source, mark="`"),
         "Schedule": _when(cohort),
         "In Braze": "partner cohort of the same name"
         if cohort.braze.deliver_as == "partner_cohort"

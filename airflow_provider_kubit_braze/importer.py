@@ -57,6 +57,7 @@ def run_import(
     patience: Patience | None = None,
     stop: threading.Event | None = None,
     lease_seconds: float = LEASE_SECONDS,
+    tell: Callable[[int, int], None] | None = None,
 ) -> ImportEnd:
     """Import one cohort and say how it ended; the figures are in the history table then.
 
@@ -67,6 +68,7 @@ def run_import(
     :param patience: how long a request is tried.
     :param stop: set by another thread, or a signal, to end the import early and in good order.
     :param lease_seconds: how long the import of a process that died keeps others from the cohort.
+    :param tell: is told every few seconds how many of how many changes have their answer, in a thread of its own.
     :raises StateSchemaError: when there is no place to keep the state.
     :raises BrazeSettingsError: when the connection lacks what the cohort's delivery needs.
     :raises CohortBusyError: when another task is importing the cohort.
@@ -82,6 +84,7 @@ def run_import(
         patience=patience,
         stop=stop,
         lease_seconds=lease_seconds,
+        tell=tell,
     ) as work:
         # A rehearsal changes nothing that another import could mind.
         work.lease = None if options.dry_run else work.new_lease()

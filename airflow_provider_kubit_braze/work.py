@@ -34,6 +34,7 @@ class Work:
     """What every task of an import has: what it is about, and the way to Snowflake and Braze.
 
     :param session: the task's own, for one thread.
+    :param tell: is told how a delivery gets on, see ``PlanDelivery``.
     :param lease: the right to change the ledger, once it is taken.
     """
 
@@ -48,6 +49,7 @@ class Work:
     lease_seconds: float
     open_session: Callable[[], Session]
     session: Session
+    tell: Callable[[int, int], None] | None = None
     lease: Lease | Leases | None = None
 
     @classmethod
@@ -64,6 +66,7 @@ class Work:
         patience: Patience | None = None,
         stop: threading.Event | None = None,
         lease_seconds: float = LEASE_SECONDS,
+        tell: Callable[[int, int], None] | None = None,
     ) -> Iterator[Work]:
         """Open a session and see that the state tables are there; raises what ``run_import`` does."""
         place = place_of(cohort, settings)
@@ -88,6 +91,7 @@ class Work:
                 lease_seconds=lease_seconds,
                 open_session=open_session,
                 session=session,
+                tell=tell,
             )
         finally:
             session.close()
@@ -145,6 +149,7 @@ class Work:
                 spent=spent,
                 permit=self.permit,
                 patience=self.patience,
+                tell=self.tell,
             )
         finally:
             scribe.close()

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,18 @@ os.environ.update(
         "no_proxy": "127.0.0.1,localhost",
     }
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one process, and the folder of the pages' tests as a whole: it has one Airflow running."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/ui" if nodeid.startswith("tests/ui/") else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 def pytest_unconfigure() -> None:

@@ -363,7 +363,7 @@ def test_the_dag_waits_imports_and_tells() -> None:
     assert edges == {"wait_for_cohort": ["import_to_braze"], "import_to_braze": ["notify"], "notify": []}
     assert dag.dag_id == "kubit_braze__vip"
     assert dag.dag_display_name == "Very | important"
-    assert dag.description == "Cohort 'Very | important' from Snowflake to Braze: Mondays 09:00, New York"
+    assert dag.description == "Snowflake to Braze · DB.S.VIP · Mondays 09:00, New York"
     assert dag.tags == {"kubit-braze", "cohort:vip"}
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     assert {one.retries for one in dag.tasks} == {2}

@@ -22,6 +22,8 @@ DECLARED_AS = {
     "airflow.providers.smtp": "apache-airflow-providers-smtp",
     "airflow.providers.snowflake": "apache-airflow-providers-snowflake",
     "airflow": "apache-airflow",
+    "fastapi": "apache-airflow",  # what its API server is made of
+    "sqlalchemy": "apache-airflow",
     "pydantic_core": "pydantic",  # one release of pydantic needs exactly one of pydantic_core
     "snowflake": "apache-airflow-providers-snowflake",  # its bounds on the connector are the ones that count
     "starlette": "fakesnow",  # its extra `server` is these two
@@ -116,7 +118,7 @@ def distribution_of(name: str) -> str:
     for prefix, distribution in DECLARED_AS.items():
         if name == prefix or name.startswith(f"{prefix}."):
             return distribution
-    return name.partition(".")[0].lower()
+    return name.partition(".")[0].lower().replace("_", "-")
 
 
 def test_no_room_is_entered_from_the_wrong_side() -> None:

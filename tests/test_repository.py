@@ -128,7 +128,14 @@ def test_a_constraints_file_knows_every_requirement_of_the_metadata(airflow: str
 
 @pytest.mark.parametrize(
     "script",
-    ["scripts/setup", "scripts/constraints", "scripts/uv", "scripts/distributed_services", ".ci/run"],
+    [
+        "scripts/setup",
+        "scripts/constraints",
+        "scripts/uv",
+        "scripts/chromium",
+        "scripts/distributed_services",
+        ".ci/run",
+    ],
 )
 def test_a_script_is_executable_and_names_its_shell(script: str) -> None:
     path = PROJECT / script

@@ -119,7 +119,7 @@ def render_mail(run: RunEnd, result: ImportResult | None) -> Mail:
         lead=_line(story.lead),
         error=error,
         advice=_line(story.advice),
-        remark=_verified(result) if result else None,
+        remark=_remark(result) if result else None,
         users=f"{result.users_imported:,}" if result else None,
         change=_change(result) if result else None,
         bars=_bars(result) if result else None,
@@ -142,6 +142,14 @@ def render_mail(run: RunEnd, result: ImportResult | None) -> Mail:
         tone=story.tone,
         changed=result is not None and result.outcome != "dry_run" and result.added + result.removed > 0,
     )
+
+
+def _remark(result: ImportResult) -> str | None:
+    """Return Braze's words for what it rejected, and what reading a sample back has shown."""
+    reasons = result.rejected_reasons if isinstance(result.rejected_reasons, Mapping) else {}
+    said = ", ".join(f"“{_line(str(words))}” ({count})" for words, count in reasons.items())
+    parts = [f"Braze rejected users with these words: {said}." if said else None, _verified(result)]
+    return " ".join(filter(None, parts)) or None
 
 
 def _verified(result: ImportResult) -> str | None:

@@ -47,6 +47,8 @@ class ImportResult:
         identifiers in their row change, or a ``full_resync``.
     :param unmatched: entrants that Braze does not know, kept in ``IMPORT_UNMATCHED``; the next import tries them again.
     :param purpose: ``import``, ``undo`` or ``retire``.
+    :param rejected_reasons: Braze's words for what it rejected, the most frequent five, with how often it said them;
+        user ids are taken out of the words. None when nothing was rejected.
     :param verification: what reading a sample back from Braze found, see ``core.verification``; None without one.
     """
 
@@ -76,6 +78,7 @@ class ImportResult:
     unmatched: int = 0
     users_before: int = 0
     purpose: Purpose = "import"
+    rejected_reasons: dict[str, int] | None = None
     verification: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:

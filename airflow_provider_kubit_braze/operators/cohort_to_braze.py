@@ -19,6 +19,7 @@ from airflow_provider_kubit_braze.exceptions import (
     CohortConfigError,
     KubitBrazeError,
 )
+from airflow_provider_kubit_braze.operators.progress import progress_teller
 from airflow_provider_kubit_braze.operators.switches import SWITCHES, is_template, read_options
 from airflow_provider_kubit_braze.triggers.wait import WaitTrigger
 
@@ -259,6 +260,7 @@ class CohortToBrazeOperator(BaseOperator):
             "identity": _identity(context),
             "options": read_options(self, context.get("params") or {}),
             "stop": self._stop,
+            "tell": progress_teller(context["ti"]),
         }
 
     def on_kill(self) -> None:

@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dags", type=Path, required=True)
     parser.add_argument("--mails", type=Path, required=True)
     args = parser.parse_args(arguments)
-    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent watch", daemon=True).start()
     # People read what the demo says; Airflow's own log goes where its errors go.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Wait for the end of standard input, which only the parent's own end brings about."""
     while os.read(0, 1):
         pass

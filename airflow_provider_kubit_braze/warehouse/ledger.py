@@ -37,6 +37,10 @@ State = Literal["planned", "sending", "paused", "closed"]
 #: Days for which the plan of an import that has ended is kept, for whoever wants to look into it.
 KEPT_DAYS: Final = 30
 
+#: A result tells so many of the reasons for rejections, and so many characters of each.
+_MOST_REASONS: Final = 5
+_WORDS_LENGTH: Final = 200
+
 # Fields of Plan whose columns are named otherwise: the plain names are the result's.
 _RENAMED: Final = {
     "in_braze": "USERS_BEFORE",
@@ -233,6 +237,20 @@ class Ledger(Progress):
             unknown=count(unknown),
             users_imported=self.users_imported(),
         )
+
+    def reasons(self, import_id: str) -> dict[str, int]:
+        """Return Braze's words for what it rejected, the most frequent first, with how often it said them.
+
+        The words of one user's rejection may name that user: the id is taken out, and what then is equal counts as one.
+        """
+        rows = self._session.rows(
+            "SELECT WORDS, COUNT(*) AS TIMES FROM ("
+            "SELECT SEQ, MIN(LEFT(REPLACE(REASON, USER_ID, '…'), %s)) AS WORDS "
+            f"FROM {self._tables.rejected} WHERE IMPORT_ID = %s GROUP BY SEQ) said "
+            "GROUP BY WORDS ORDER BY TIMES DESC, WORDS LIMIT %s",
+            (_WORDS_LENGTH, import_id, _MOST_REASONS),
+        )
+        return {str(words): int(times) for words, times in rows}
 
     def write_result(self, import_id: str, result: ImportResult, *, state: State) -> None:
         """Write the result into the import's row."""

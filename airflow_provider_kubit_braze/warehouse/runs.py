@@ -89,7 +89,7 @@ def read_figures(row: Mapping[str, Any]) -> dict[str, Any]:
             value = ""
         elif field.name in ("started_at", "finished_at"):
             value = value.replace(tzinfo=UTC).isoformat()
-        elif field.name == "verification":
+        elif field.name in ("verification", "rejected_reasons"):
             value = json.loads(value) if value else None
         elif isinstance(field.default, int | float):
             value = type(field.default)(value or 0)

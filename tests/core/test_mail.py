@@ -292,6 +292,16 @@ VERIFICATION = Verification(
 )
 
 
+def test_why_braze_rejected_users_is_told_in_both_parts_and_stays_text() -> None:
+    reasons = {"<b>is blacklisted</b>": 7, "… is\nnot valid": 2}
+    mail = render_mail(RUN, replace(RESULT, outcome="partial", rejected=9, rejected_reasons=reasons))
+
+    words = "Braze rejected users with these words: “<b>is blacklisted</b>” (7), “… is not valid” (2)."
+    assert words in mail.text
+    assert words in seen(mail)
+    assert "with these words" not in render_mail(RUN, RESULT).text
+
+
 def test_a_verification_is_told_in_its_own_sentence_in_both_parts() -> None:
     mail = render_mail(RUN, replace(RESULT, verification=VERIFICATION.to_dict()))
 
@@ -522,7 +532,7 @@ def test_a_result_survives_the_way_through_an_xcom(outcome: str) -> None:
 
 
 def test_a_result_left_before_an_upgrade_is_still_read() -> None:
-    new = ("set_aside", "unmatched", "users_before", "purpose", "verification")
+    new = ("set_aside", "unmatched", "users_before", "purpose", "rejected_reasons", "verification")
     old = {name: value for name, value in RESULT.to_dict().items() if name not in new}
 
     assert read_result(old, run_id=RUN.run_id, cohort_id="power_users") == replace(RESULT, users_before=0)

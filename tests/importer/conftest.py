@@ -143,6 +143,7 @@ class World:
         retire: bool = False,
         lease_seconds: float = 600,
         stop: threading.Event | None = None,
+        tell: Callable[[int, int], None] | None = None,
         **fields: Any,
     ) -> ImportEnd:
         """Import the cohort; ``fields`` change its definition, ``braze`` the connection."""
@@ -162,6 +163,7 @@ class World:
             patience=PATIENCE,
             lease_seconds=lease_seconds,
             stop=stop,
+            tell=tell,
         )
         self.braze.settle()
         return end

@@ -333,6 +333,7 @@ def test_somebody_braze_refuses_is_kept_with_its_words_and_not_paid_for_again_ne
     result = world.imported("day 1")
 
     assert (result.outcome, result.rejected, result.added, result.data_points) == ("partial", 2, 198, 198)
+    assert result.rejected_reasons == {"is blacklisted": 2}
     assert world.users() == world.cohort_in_braze() == set(users) - {"u007", "u190"}
     columns = "RUN_ID, ACTION, PLACE, ID_KIND, USER_ID, REASON"
     place = f"attribute:{ATTRIBUTE}"
@@ -359,6 +360,24 @@ def test_somebody_braze_refuses_is_kept_with_its_words_and_not_paid_for_again_ne
     world.imported("day 11")
     world.source(*users)
     assert world.imported("day 12").added == 1
+
+
+def test_the_most_frequent_reasons_are_told_without_the_users_they_name(world: Any) -> None:
+    users = [f"u{n:04}" for n in range(1600)]
+    world.people(*users)
+    for n in range(6):
+        for user in users[n * 2 : n * 2 + 2]:
+            # Two users each, whom the words name, and the last one alone.
+            if user != users[11]:
+                words = f"{user} is not valid {n}"
+                world.braze.fault("reject_ids", "/users/track", ids=[user], message=words)
+
+    result = world.imported("day 1")
+
+    assert result.rejected == 11
+    assert result.rejected_reasons == {f"… is not valid {n}": 2 for n in range(5)}
+    assert list(result.rejected_reasons) == sorted(result.rejected_reasons)
+    assert world.imported("day 2").rejected_reasons is None
 
 
 def test_too_many_refusals_fail_the_run_after_everything_accepted_is_recorded(world: Any) -> None:

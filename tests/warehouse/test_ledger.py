@@ -389,6 +389,7 @@ def test_the_result_of_a_closed_import_can_be_read_back(warehouse: Any) -> None:
         throttled_seconds=1.25,
         started_at=STARTED.isoformat(),
         finished_at=STARTED.isoformat(),
+        rejected_reasons={"is … not valid": 1},
         verification={"sample": 3},
     )
     assert ledger.result("i1") is None

@@ -1,0 +1,52 @@
+// The page: which view is open, and its address in Airflow's own.
+
+import { requestsMade } from "./api.js";
+import { cohortHistory } from "./history.js";
+import { cohortList } from "./cohorts.js";
+import { around, followTheme } from "./dom.js";
+import { Store } from "./store.js";
+
+const DAG = "kubit_braze__";
+const store = new Store();
+const place = document.getElementById("page");
+let view = null;
+
+const address = (cohort) => `#/cohort/${encodeURIComponent(cohort.id)}`;
+
+function wanted() {
+  const [, id] = /^#\/cohort\/([^/?]+)$/.exec(location.hash) ?? [];
+  return id ? decodeURIComponent(id) : null;
+}
+
+// Airflow's address ends as this page's own does, so that it can be kept and sent, and so that mails can lead here:
+// .../plugin/kubit-braze#/cohort/<id>.
+function tellAirflow() {
+  const outer = around();
+  if (!outer || outer.location.hash === location.hash) return;
+  const url = new URL(outer.location.href);
+  url.hash = location.hash;
+  outer.history.replaceState(outer.history.state, "", url.href);
+}
+
+function show() {
+  const id = wanted();
+  const before = view;
+  view?.close();
+  view = id
+    ? cohortHistory(store, DAG + id, { home: "#/" })
+    : cohortList(store, { href: address });
+  document.title = view.title;
+  place.replaceChildren(view.element);
+  if (before) view.focus?.();
+  scrollTo(0, 0);
+  tellAirflow();
+}
+
+const asked = around()?.location.hash;
+if (asked && !location.hash) history.replaceState(null, "", asked);
+followTheme();
+addEventListener("hashchange", show);
+show();
+
+// For measurements: how many requests the page has made.
+globalThis.kubitBraze = { requestsMade };

@@ -71,7 +71,11 @@ def p_value(treated: Sums, control: Sums) -> Any:
     Both groups need buyers and a total above 0, here and below.
     """
     distance, error = _ratio(np.ones(np.shape(treated.total)), treated, control)
-    return 2 * ndtr(-np.abs(distance) / error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where everybody spends the same nothing varies, and nothing differs either unless the amounts do.
+        same = np.abs(distance) <= _ROUNDING * treated.total / treated.users
+        z = np.where(same, 0.0, np.abs(distance) / error)
+    return 2 * ndtr(-z)
 
 
 def difference_interval(treated: Sums, control: Sums, confidence: float) -> tuple[Any, Any]:
@@ -149,7 +153,8 @@ def _variance(group: Sums, scale: Any, mean: Any, square: Any) -> Any:
     mean = own * group.total / group.buyers + (1 - own) * mean * scale
     square = own * group.squares / group.buyers + (1 - own) * square * scale**2
     share = group.buyers / group.users
-    return share * square - (share * mean) ** 2
+    # The rounding of sums would make a variance of 0 a negative one.
+    return np.maximum(share * square - (share * mean) ** 2, 0.0)
 
 
 def _difference(ratio: Any, treated: Sums, control: Sums) -> tuple[Any, Any]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import sys
 from typing import Any
 
@@ -239,6 +241,20 @@ def test_campaigns_that_cannot_be_judged_cost_the_others_nothing() -> None:
 
 def test_no_campaigns_are_no_judgements() -> None:
     assert judge_all([]) == ()
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        with_revenue(54_000, 5_000, control_share=0.1, reached=9),
+        experiment((9, 5), (9, 0)),
+        experiment((5, 0), (0, 0)),
+    ],
+)
+def test_a_judgement_is_json_without_infinities(judged: Experiment) -> None:
+    text = json.dumps(dataclasses.asdict(judge(judged)), allow_nan=False)
+
+    assert json.loads(text)["conversion"]["verdict"] in set(Verdict)
 
 
 def test_p_values_are_adjusted_by_holms_method() -> None:

@@ -113,6 +113,18 @@ def test_one_buyer_with_most_of_the_revenue_leaves_the_lift_without_an_upper_end
     assert float(most) == np.inf
 
 
+@pytest.mark.parametrize(("price", "p"), [(9.99, 1.0), (9.99 + 1e-14, 1.0), (12.99, 0.0)])
+def test_a_subscription_that_everybody_pays_does_not_vary(price: float, p: float) -> None:
+    treated, control = (
+        Sums(300.0, 300.0, 300 * price, 300 * price**2),
+        Sums(100.0, 100.0, 999.0, 999.0 * 9.99),
+    )
+
+    assert float(p_value(treated, control)) == pytest.approx(p, abs=1e-6)
+    low, high = difference_interval(treated, control, 0.95)
+    assert (float(low), float(high)) == pytest.approx((price - 9.99, price - 9.99), abs=1e-3)
+
+
 def test_the_sums_are_those_of_the_group() -> None:
     revenue = Revenue(buyers=3, total=60.5, squares=1800.25, currency="EUR")
 

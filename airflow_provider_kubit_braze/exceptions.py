@@ -166,3 +166,11 @@ class WorkspaceChangedError(KubitBrazeError):
 
 class NothingToUndoError(KubitBrazeError):
     """The cohort has no import that could be reversed."""
+
+
+class ImpactFiguresError(KubitBrazeError, ValueError):
+    """Figures that an impact is to be judged from cannot be true, such as more converters than users."""
+
+
+class StatisticsMissingError(KubitBrazeError):
+    """The packages that an impact is judged with are not installed."""

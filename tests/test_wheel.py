@@ -169,7 +169,7 @@ def test_the_extras_arrive_whole(wheel: Wheel, setup_cfg: configparser.ConfigPar
     assert (
         set(wheel.metadata.get_all("Provides-Extra") or [])
         == set(wanted)
-        == {"dev", "distributed", "email", "sandbox"}
+        == {"dev", "distributed", "email", "impact", "sandbox"}
     )
     arrived: dict[str, set[object]] = {extra: set() for extra in wanted}
     for line in wheel.metadata.get_all("Requires-Dist") or []:

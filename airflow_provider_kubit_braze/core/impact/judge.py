@@ -1,0 +1,256 @@
+"""Judge campaigns: what they did to conversion and revenue, or that it cannot be said."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kubit_braze.core.impact.findings import (
+    Effect,
+    Interval,
+    Intervals,
+    Judgement,
+    LiftInterval,
+    Measure,
+    ReachedEffect,
+    SampleRatio,
+    Verdict,
+)
+from airflow_provider_kubit_braze.core.impact.words import sentence_of
+from airflow_provider_kubit_braze.exceptions import StatisticsMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+
+    from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group
+
+#: How often chance alone may pass for an effect of any of the campaigns that are judged together.
+FALSE_ALARMS = 0.05
+
+#: The same before the data are as many as planned (J. L. Haybittle, *Repeated assessment of results in clinical trials
+#: of cancer treatment*, British Journal of Radiology 44 (1971) 793-797): somebody who looks every day, and stops at the
+#: first p below 5 %, would have an effect of every second campaign that has none.
+EARLY_FALSE_ALARMS = 0.001
+
+#: Groups whose sizes chance brings more rarely than this are broken. An alarm throws a whole experiment away, and each
+#: is checked at every look, so it has to be rarer than 5 % (R. Kohavi, D. Tang, Y. Xu, *Trustworthy Online Controlled
+#: Experiments* (2020), chapter 21, use the same).
+SAMPLE_RATIO_ALARMS = 0.001
+
+#: The lift that is worth seeing, unless one is given.
+WORTH = 0.1
+
+
+def judge(experiment: Experiment, *, worth: float = WORTH) -> Judgement:
+    """Judge one campaign by itself; see :func:`judge_all`."""
+    return judge_all([experiment], worth=worth)[0]
+
+
+def judge_all(experiments: Iterable[Experiment], *, worth: float = WORTH) -> tuple[Judgement, ...]:
+    """Judge campaigns that are looked at together, so that many of them are no excuse for a lucky one.
+
+    The p-values of conversion are adjusted among all campaigns by Holm's method, and those of revenue among
+    themselves: the chance that any of them is wrongly said to have an effect on conversion stays at 5 %, whatever the
+    campaigns have in common. The intervals stay at 95 % for each; ``joint_intervals`` are Bonferroni's.
+
+    :param experiments: all that are looked at, with and without effect. Leaving out the dull ones spoils the rest.
+    :param worth: the least lift that would matter: 0.1 is 10 % more or less than the control group's figure. Decides
+        how many users are enough.
+    :raises ValueError: if ``worth`` is not above 0.
+    :raises StatisticsMissingError: if numpy or scipy is not installed.
+    """
+    if not worth > 0:
+        raise ValueError(f"worth is {worth}; give the least lift that would matter, such as 0.1 for 10 %.")
+    readings = [_Reading(experiment, worth) for experiment in experiments]
+    conversions = _adjusted([reading.conversion_p for reading in readings])
+    revenues = _adjusted([reading.revenue_p for reading in readings])
+    return tuple(
+        reading.judgement(conversion, revenue)
+        for reading, conversion, revenue in zip(readings, conversions, revenues, strict=True)
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for being so many, in their order.
+
+    S. Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6 (1979)
+    65-70.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _adjusted(p_values: Sequence[float | None]) -> list[tuple[float | None, int]]:
+    """Return each p-value adjusted, with the number of those it was adjusted for."""
+    known = [p for p in p_values if p is not None]
+    found = iter(holm(known))
+    return [(None if p is None else next(found), len(known)) for p in p_values]
+
+
+class _Reading:
+    """One campaign's figures with what can be computed of them alone."""
+
+    def __init__(self, experiment: Experiment, worth: float) -> None:
+        self._experiment = experiment
+        self._worth = worth
+        self._proportions, self._revenue, self._power, stats = _methods()
+        self._ratio = _sample_ratio(experiment, stats)
+        treated, control = experiment.treated, experiment.control
+        self._blocked: Verdict | None = None
+        if not (treated.users and control.users):
+            self._blocked = Verdict.NO_COMPARISON
+        elif self._ratio and not self._ratio.is_sound:
+            self._blocked = Verdict.GROUPS_BROKEN
+        self._counts = (treated.converters, treated.users, control.converters, control.users)
+        self._sums: tuple[Any, Any] | None = None
+        if treated.revenue and control.revenue:
+            fewest = min(treated.revenue.buyers, control.revenue.buyers)
+            least = min(treated.revenue.total, control.revenue.total)
+            if fewest >= self._revenue.FEWEST_BUYERS and least > 0:
+                self._sums = self._revenue.sums_of(treated), self._revenue.sums_of(control)
+
+    @property
+    def conversion_p(self) -> float | None:
+        return None if self._blocked else float(self._proportions.p_value(*self._counts))
+
+    @property
+    def revenue_p(self) -> float | None:
+        return None if self._blocked or not self._sums else float(self._revenue.p_value(*self._sums))
+
+    def judgement(self, conversion: tuple[float | None, int], revenue: tuple[float | None, int]) -> Judgement:
+        """Return the whole of it.
+
+        :param conversion: the adjusted p-value, and the campaigns it was adjusted for.
+        :param revenue: the same of revenue.
+        """
+        experiment = self._experiment
+        of_conversion = self._effect("conversion", self.conversion_p, *conversion)
+        has_revenue = experiment.treated.revenue is not None
+        return Judgement(
+            name=experiment.name,
+            control_kind=experiment.control_kind,
+            treated_users=experiment.treated.users,
+            control_users=experiment.control.users,
+            sample_ratio=self._ratio,
+            conversion=of_conversion,
+            revenue=self._effect("revenue", self.revenue_p, *revenue) if has_revenue else None,
+            reached=_reached(experiment, of_conversion),
+        )
+
+    def _effect(self, measure: Measure, p: float | None, p_adjusted: float | None, compared: int) -> Effect:
+        experiment = self._experiment
+        treated, control = _figure(measure, experiment.treated), _figure(measure, experiment.control)
+        difference, users = treated - control, experiment.treated.users
+        intervals = joint = extra = detectable = days = None
+        if p is not None:
+            intervals = self._intervals(measure, 1 - FALSE_ALARMS)
+            joint = self._intervals(measure, 1 - FALSE_ALARMS / compared) if compared > 1 else intervals
+            extra = _scaled(intervals.difference, users)
+            detectable = self._detectable(measure, 0)
+            if not self._is_enough(detectable):
+                days = self._power.days_until(lambda more: self._detectable(measure, more), self._worth)
+        effect = Effect(
+            measure=measure,
+            currency=experiment.treated.revenue.currency
+            if measure == "revenue" and experiment.treated.revenue
+            else None,
+            treated=treated,
+            control=control,
+            difference=difference,
+            lift=difference / control if control else None,
+            extra=difference * users,
+            extra_interval=extra,
+            intervals=intervals,
+            joint_intervals=joint,
+            p=p,
+            p_adjusted=p_adjusted,
+            compared=compared,
+            detectable=detectable,
+            worth=self._worth,
+            days=days,
+            verdict=self._blocked or self._verdict(p_adjusted, difference, detectable),
+        )
+        return dataclasses.replace(effect, sentence=sentence_of(effect, experiment, self._ratio))
+
+    def _verdict(self, p: float | None, difference: float, detectable: float | None) -> Verdict:
+        if p is None:
+            return Verdict.NOT_ENOUGH_DATA
+        enough = self._is_enough(detectable)
+        if p < (FALSE_ALARMS if enough else EARLY_FALSE_ALARMS):
+            return Verdict.RAISED if difference > 0 else Verdict.LOWERED
+        return Verdict.NONE_FOUND if enough else Verdict.NOT_ENOUGH_DATA
+
+    def _is_enough(self, detectable: float | None) -> bool:
+        return detectable is not None and detectable <= self._worth
+
+    def _detectable(self, measure: Measure, days: float) -> float | None:
+        of_measure = {
+            "conversion": self._power.detectable_conversion,
+            "revenue": self._power.detectable_revenue,
+        }[measure]
+        found: float | None = of_measure(self._experiment, days)
+        return found
+
+    def _intervals(self, measure: Measure, confidence: float) -> Intervals:
+        method: Any = self._proportions if measure == "conversion" else self._revenue
+        figures = self._counts if measure == "conversion" else self._sums or ()
+        low, high = method.difference_interval(*figures, confidence)
+        least, most = method.ratio_interval(*figures, confidence)
+        return Intervals(
+            confidence=confidence,
+            difference=Interval(low=float(low), high=float(high)),
+            lift=LiftInterval(low=float(least) - 1, high=None if most == float("inf") else float(most) - 1),
+        )
+
+
+def _methods() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
+    """Return the modules that need numpy and scipy, which come with the extra ``impact``."""
+    try:
+        from scipy import stats  # type: ignore[import-untyped]
+
+        from airflow_provider_kubit_braze.core.impact import power, proportions, revenue
+    except ImportError as error:
+        raise StatisticsMissingError(
+            "Judging an impact needs numpy and scipy: pip install 'airflow-provider-kubit-braze[impact]'."
+        ) from error
+    return proportions, revenue, power, stats
+
+
+def _sample_ratio(experiment: Experiment, stats: ModuleType) -> SampleRatio | None:
+    users = experiment.treated.users + experiment.control.users
+    if experiment.control_share is None or not users:
+        return None
+    p = float(stats.binomtest(experiment.control.users, users, experiment.control_share).pvalue)
+    return SampleRatio(
+        expected=experiment.control_share,
+        observed=experiment.control.users / users,
+        p=p,
+        is_sound=p >= SAMPLE_RATIO_ALARMS,
+    )
+
+
+def _figure(measure: Measure, group: Group) -> float:
+    if measure == "conversion":
+        return group.rate
+    return group.revenue.total / group.users if group.revenue and group.users else 0.0
+
+
+def _scaled(interval: Interval, factor: float) -> Interval:
+    return Interval(low=interval.low * factor, high=interval.high * factor)
+
+
+def _reached(experiment: Experiment, effect: Effect) -> ReachedEffect | None:
+    """Return the effect on those reached: all of it is theirs (H. S. Bloom, Evaluation Review 8 (1984) 225-246)."""
+    if not experiment.reached or not effect.intervals:
+        return None
+    factor = experiment.treated.users / experiment.reached
+    return ReachedEffect(
+        users=experiment.reached,
+        difference=effect.difference * factor,
+        interval=_scaled(effect.intervals.difference, factor),
+    )

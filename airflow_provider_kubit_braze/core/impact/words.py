@@ -1,0 +1,160 @@
+"""What was found, as one or two sentences for people who have not heard of p-values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_kubit_braze.core.impact.findings import Verdict
+
+if TYPE_CHECKING:
+    from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group
+    from airflow_provider_kubit_braze.core.impact.findings import Effect, LiftInterval, SampleRatio
+
+_CONTROL = {"holdout": "those held out", "braze_control": "Braze's control group"}
+
+
+def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | None) -> str:
+    """Return the sentences for one effect.
+
+    :param ratio: whether the groups have the sizes they should have.
+    """
+    control = _CONTROL[experiment.control_kind]
+    if effect.verdict is Verdict.NO_COMPARISON:
+        who = "nobody was treated" if experiment.control.users else f"there is nobody among {control}"
+        return f"No verdict: {who}, so it cannot be said what the campaign caused."
+    if effect.verdict is Verdict.GROUPS_BROKEN and ratio:
+        return (
+            f"No verdict: {percent(ratio.expected)} of the users should be among {control}, and "
+            f"{percent(ratio.observed)} are. Chance does that less than once in 1,000 times, so the groups differ in "
+            "something else as well: find out in what before comparing them."
+        )
+    if effect.p is None:
+        return (
+            f"Not enough data to say: {_figures(effect, control)}. In one of the groups too few have bought; intervals "
+            "of revenue need 20 buyers in each."
+        )
+    if effect.verdict in (Verdict.RAISED, Verdict.LOWERED):
+        return _finding(effect, control) + _among(effect)
+    if effect.verdict is Verdict.NONE_FOUND:
+        return (
+            f"No effect on {_name(effect)} was found: {_figures(effect, control)}, {_range(effect)}. A change of "
+            f"{100 * effect.worth:g}% would have shown 4 times in 5.{_among(effect)}"
+        )
+    return f"Not enough data to say: so far {_figures(effect, control)}, {_range(effect)}. {_wait(effect, experiment)}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage, with as many digits as its size deserves."""
+    value = 100 * abs(share)
+    if not value:
+        return "0%"
+    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    text = f"{value:.2g}" if 0 < value < 0.995 else f"{value:,.{digits}f}"
+    return f"{'-' if share < 0 else ''}{text}%"
+
+
+def money(amount: float, currency: str) -> str:
+    """Return an amount with its currency; cents only where they can be seen."""
+    return f"{amount:,.{0 if abs(amount) >= 1000 else 2}f} {currency}"
+
+
+def change(share: float) -> str:
+    """Return a lift in words, such as ``12.0% more``."""
+    return f"{percent(abs(share))} {'less' if share < 0 else 'more'}"
+
+
+def change_range(interval: LiftInterval) -> str:
+    """Return an interval of a lift in words, such as ``between 3.0% less and 12.0% more``."""
+    if interval.high is None:
+        return (
+            f"at least {change(interval.low)}"
+            if interval.low > 0
+            else f"anything from {change(interval.low)} up"
+        )
+    if interval.low >= 0:
+        return f"{percent(interval.low)} to {change(interval.high)}"
+    if interval.high <= 0:
+        return f"{percent(abs(interval.high))} to {change(interval.low)}"
+    return f"between {change(interval.low)} and {change(interval.high)}"
+
+
+def shown(effect: Effect, value: float) -> str:
+    """Return a figure per user in its unit."""
+    return percent(value) if effect.currency is None else money(value, effect.currency)
+
+
+def before_after_sentence(before: Group, after: Group) -> str:
+    """Return what a comparison without a control group may say."""
+    return (
+        f"Description only: {percent(before.rate)} of {before.users:,} users converted before, "
+        f"{percent(after.rate)} of {after.users:,} after. Without a holdout nobody can tell how much of that the "
+        "campaign has caused: season, price, other campaigns and the choice of users change it just as well."
+    )
+
+
+def _name(effect: Effect) -> str:
+    return "conversion" if effect.measure == "conversion" else "revenue per user"
+
+
+def _figures(effect: Effect, control: str) -> str:
+    if effect.measure == "conversion":
+        return (
+            f"{shown(effect, effect.treated)} converted, against {shown(effect, effect.control)} of {control}"
+        )
+    return f"{shown(effect, effect.treated)} a user, against {shown(effect, effect.control)} of {control}"
+
+
+def _range(effect: Effect) -> str:
+    """Return the interval: of the lift, or where the control group's figure is 0, of the difference."""
+    if not effect.intervals:
+        return "without an interval"
+    if effect.lift is None:
+        return f"a difference from {_difference(effect)} (95% interval)"
+    return f"which is compatible with {change_range(effect.intervals.lift)} (95% interval)"
+
+
+def _difference(effect: Effect) -> str:
+    interval = effect.intervals.difference if effect.intervals else None
+    return f"{shown(effect, interval.low)} to {shown(effect, interval.high)}" if interval else "unknown"
+
+
+def _finding(effect: Effect, control: str) -> str:
+    verb = "raised" if effect.verdict is Verdict.RAISED else "lowered"
+    lift = "" if effect.lift is None else f", {change(effect.lift)}"
+    text = f"The campaign {verb} {_name(effect)}: {_figures(effect, control)}{lift}"
+    if effect.intervals:
+        inside = _difference(effect) if effect.lift is None else change_range(effect.intervals.lift)
+        text += f" (95% interval: {inside})"
+    what = "came of it" if effect.verdict is Verdict.RAISED else "were lost by it"
+    amount = _amount(effect, abs(effect.extra))
+    if effect.extra_interval:
+        low, high = sorted((abs(effect.extra_interval.low), abs(effect.extra_interval.high)))
+        amount += f" ({_amount(effect, low, bare=True)} to {_amount(effect, high, bare=True)})"
+    return f"{text}. About {amount} {what}."
+
+
+def _amount(effect: Effect, value: float, *, bare: bool = False) -> str:
+    if effect.currency is not None:
+        return money(value, effect.currency)
+    return f"{value:,.0f}" if bare else f"{value:,.0f} conversions"
+
+
+def _among(effect: Effect) -> str:
+    return f" Judged as one of {effect.compared:,} campaigns." if effect.compared > 1 else ""
+
+
+def _wait(effect: Effect, experiment: Experiment) -> str:
+    worth = f"{100 * effect.worth:g}%"
+    if effect.days is None:
+        cause = (
+            "no new users come" if not experiment.new_users_per_day else "the new users are too few for that"
+        )
+        return f"A change of {worth} will not show, since {cause}: hold out more users, or look for a larger change."
+    days = "1 more day" if effect.days == 1 else f"{effect.days:,} more days"
+    text = f"A change of {worth} would show in about {days}."
+    if effect.p_adjusted is not None and effect.p_adjusted < 0.05:
+        text += (
+            " It looks like an effect, but it is early: until then only a clearer one counts (p below 0.001), or those "
+            "who look every day would find effects that are not there."
+        )
+    return text + _among(effect)

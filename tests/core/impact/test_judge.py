@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from airflow_provider_kubit_braze.core import impact
+from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.findings import Effect, Verdict
+from airflow_provider_kubit_braze.core.impact.judge import holm, judge, judge_all
+from airflow_provider_kubit_braze.exceptions import ImpactFiguresError, StatisticsMissingError
+
+
+def revenue(buyers: int, basket: float = 20.0, currency: str = "EUR") -> Revenue:
+    return Revenue(buyers=buyers, total=buyers * basket, squares=buyers * basket**2 * 2.5, currency=currency)
+
+
+def experiment(
+    treated: tuple[int, int] = (900_000, 54_000), control: tuple[int, int] = (100_000, 5_000), **changes: Any
+) -> Experiment:
+    """Users and converters of both groups."""
+    groups = [Group(users=users, converters=converters) for users, converters in (treated, control)]
+    return Experiment(**{"name": "Spring", "treated": groups[0], "control": groups[1], **changes})
+
+
+def with_revenue(buyers: int, control_buyers: int, **changes: Any) -> Experiment:
+    return Experiment(
+        name="Spring",
+        treated=Group(users=900_000, converters=54_000, revenue=revenue(buyers)),
+        control=Group(users=100_000, converters=5_000, revenue=revenue(control_buyers)),
+        **changes,
+    )
+
+
+def revenue_effect(judged: Experiment) -> Effect:
+    effect = judge(judged).revenue
+    assert effect is not None
+    return effect
+
+
+@pytest.mark.parametrize(
+    ("treated", "control", "verdict", "words"),
+    [
+        pytest.param(
+            (900_000, 54_000),
+            (100_000, 5_000),
+            Verdict.RAISED,
+            "The campaign raised conversion: 6.00% converted, against 5.00% of those held out, 20.0% more "
+            "(95% interval: 16.7% to 23.4% more). About 9,000 conversions (7,693 to 10,280) came of it.",
+            id="more",
+        ),
+        pytest.param(
+            (900_000, 40_000),
+            (100_000, 5_000),
+            Verdict.LOWERED,
+            "The campaign lowered conversion: 4.44% converted, against 5.00% of those held out, 11.1% less "
+            "(95% interval: 8.52% to 13.6% less). About 5,000 conversions (3,739 to 6,289) were lost by it.",
+            id="less",
+        ),
+        pytest.param(
+            (900_000, 45_000),
+            (100_000, 5_000),
+            Verdict.NONE_FOUND,
+            "No effect on conversion was found: 5.00% converted, against 5.00% of those held out, which is compatible "
+            "with between 2.81% less and 2.89% more (95% interval). A change of 10% would have shown 4 times in 5.",
+            id="the same",
+        ),
+        pytest.param(
+            (90_000, 4_500),
+            (10_000, 500),
+            Verdict.NOT_ENOUGH_DATA,
+            "Not enough data to say: so far 5.00% converted, against 5.00% of those held out, which is compatible with "
+            "between 8.59% less and 9.44% more (95% interval). A change of 10% would show in about 76 more days.",
+            id="few users",
+        ),
+        pytest.param(
+            (90_000, 5_040),
+            (10_000, 500),
+            Verdict.NOT_ENOUGH_DATA,
+            "but it is early: until then only a clearer one counts (p below 0.001)",
+            id="significant, but early",
+        ),
+        pytest.param(
+            (90_000, 6_000), (10_000, 500), Verdict.RAISED, "33.3% more", id="clear enough to be early"
+        ),
+        pytest.param(
+            (9_000, 30),
+            (1_000, 0),
+            Verdict.NOT_ENOUGH_DATA,
+            "so far 0.33% converted, against 0% of those held out, a difference from -0.05% to 0.48% (95% interval)",
+            id="no converter held out",
+        ),
+        pytest.param(
+            (200, 200),
+            (200, 0),
+            Verdict.RAISED,
+            "100% converted, against 0% of those held out (95% interval: 98.1% to 100%)",
+            id="all and none",
+        ),
+        pytest.param(
+            (100, 100), (50, 50), Verdict.NOT_ENOUGH_DATA, "100% converted, against 100%", id="all converted"
+        ),
+        pytest.param((1, 1), (1, 0), Verdict.NOT_ENOUGH_DATA, "Not enough data to say", id="one each"),
+        pytest.param(
+            (1_000, 30),
+            (0, 0),
+            Verdict.NO_COMPARISON,
+            "there is nobody among those held out",
+            id="no holdout",
+        ),
+        pytest.param((0, 0), (50, 3), Verdict.NO_COMPARISON, "nobody was treated", id="nobody treated"),
+    ],
+)
+def test_what_may_be_said_of_conversion(
+    treated: tuple[int, int], control: tuple[int, int], verdict: Verdict, words: str
+) -> None:
+    effect = judge(experiment(treated, control, new_users_per_day=1_000)).conversion
+
+    assert effect.verdict is verdict, effect.sentence
+    assert words in effect.sentence
+    if verdict is Verdict.NO_COMPARISON:
+        assert (effect.p, effect.intervals, effect.detectable) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("buyers", "control_buyers", "verdict", "words"),
+    [
+        pytest.param(
+            54_000,
+            5_000,
+            Verdict.RAISED,
+            "The campaign raised revenue per user: 1.20 EUR a user, against 1.00 EUR of those held out, 20.0% more "
+            "(95% interval: 14.8% to 25.7% more). About 180,000 EUR (138,381 EUR to 221,502 EUR) came of it.",
+            id="more",
+        ),
+        pytest.param(
+            45_000, 5_000, Verdict.NONE_FOUND, "No effect on revenue per user was found", id="the same"
+        ),
+        pytest.param(
+            500, 19, Verdict.NOT_ENOUGH_DATA, "intervals of revenue need 20 buyers in each", id="few buyers"
+        ),
+        pytest.param(500, 0, Verdict.NOT_ENOUGH_DATA, "against 0.00 EUR", id="no buyers"),
+        pytest.param(180, 20, Verdict.NOT_ENOUGH_DATA, "since no new users come", id="just enough to try"),
+    ],
+)
+def test_what_may_be_said_of_revenue(buyers: int, control_buyers: int, verdict: Verdict, words: str) -> None:
+    effect = revenue_effect(with_revenue(buyers, control_buyers))
+
+    assert effect.verdict is verdict, effect.sentence
+    assert words in effect.sentence
+    assert (effect.p is None) == (control_buyers < 20)
+
+
+def test_the_figures_of_an_effect_are_those_of_the_groups() -> None:
+    effect = revenue_effect(with_revenue(54_000, 5_000))
+
+    assert (effect.treated, effect.control, effect.currency) == (1.2, 1.0, "EUR")
+    assert effect.difference == pytest.approx(0.2)
+    assert effect.lift == pytest.approx(0.2)
+    assert effect.extra == pytest.approx(180_000)
+    assert effect.intervals is not None
+    assert effect.intervals.confidence == 0.95
+    assert effect.intervals.difference.low < 0.2 < (effect.intervals.difference.high or 0)
+    assert effect.intervals.lift.low < 0.2 < (effect.intervals.lift.high or 0)
+    assert effect.p == effect.p_adjusted
+    assert effect.joint_intervals == effect.intervals
+
+
+@pytest.mark.parametrize(
+    ("held_out", "is_sound"),
+    [(10_000, True), (10_270, True), (10_330, False), (9_680, False)],
+)
+def test_groups_of_the_wrong_sizes_get_no_verdict(held_out: int, is_sound: bool) -> None:
+    judged = judge(experiment((100_000 - held_out, 6_000), (held_out, 300), control_share=0.1))
+
+    assert judged.sample_ratio is not None
+    assert judged.sample_ratio.is_sound is is_sound
+    assert judged.sample_ratio.observed == held_out / 100_000
+    assert (judged.conversion.verdict is Verdict.GROUPS_BROKEN) is not is_sound
+    assert (judged.conversion.intervals is None) is not is_sound
+    if not is_sound:
+        assert "10.0% of the users should be among those held out" in judged.conversion.sentence
+
+
+def test_sizes_are_not_checked_where_nobody_knows_what_they_should_be() -> None:
+    assert judge(experiment((50_000, 6_000), (50_000, 300))).sample_ratio is None
+
+
+def test_brazes_control_group_is_named_as_what_it_is() -> None:
+    judged = judge(experiment(control_kind="braze_control"))
+
+    assert "against 5.00% of Braze's control group" in judged.conversion.sentence
+    assert judged.control_kind == "braze_control"
+
+
+def test_the_effect_on_those_reached_is_all_of_it() -> None:
+    judged = judge(experiment(reached=300_000))
+
+    assert judged.reached is not None
+    assert judged.conversion.intervals is not None
+    assert judged.reached.difference == pytest.approx(3 * judged.conversion.difference)
+    assert judged.reached.interval.low == pytest.approx(3 * judged.conversion.intervals.difference.low)
+    assert judge(experiment(reached=0)).reached is None
+    assert judge(experiment(control=(0, 0), reached=5)).reached is None
+
+
+def test_one_lucky_campaign_of_many_is_no_finding() -> None:
+    lucky, dull = (
+        experiment((900_000, 46_500), (100_000, 5_000)),
+        experiment((900_000, 45_000), (100_000, 5_000)),
+    )
+
+    alone = judge(lucky).conversion
+    among = judge_all([lucky] + [dull] * 9)[0].conversion
+
+    assert alone.verdict is Verdict.RAISED
+    assert among.verdict is Verdict.NONE_FOUND
+    assert among.sentence.endswith("Judged as one of 10 campaigns.")
+    assert among.p == alone.p
+    assert among.p_adjusted == pytest.approx(10 * (alone.p or 0))
+    assert among.intervals == alone.intervals
+    assert among.joint_intervals is not None
+    assert among.joint_intervals.confidence == pytest.approx(0.995)
+    assert among.joint_intervals.lift.low < 0 < (among.joint_intervals.lift.high or 0)
+
+
+def test_campaigns_that_cannot_be_judged_cost_the_others_nothing() -> None:
+    broken = experiment((900_000, 54_000), (50_000, 5_000), control_share=0.1)
+    empty = experiment(control=(0, 0))
+
+    first, *others = judge_all([experiment(), broken, empty])
+
+    assert first.conversion.compared == 1
+    assert [other.conversion.verdict for other in others] == [Verdict.GROUPS_BROKEN, Verdict.NO_COMPARISON]
+
+
+def test_no_campaigns_are_no_judgements() -> None:
+    assert judge_all([]) == ()
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        with_revenue(54_000, 5_000, control_share=0.1, reached=9),
+        experiment((9, 5), (9, 0)),
+        experiment((5, 0), (0, 0)),
+    ],
+)
+def test_a_judgement_is_json_without_infinities(judged: Experiment) -> None:
+    text = json.dumps(dataclasses.asdict(judge(judged)), allow_nan=False)
+
+    assert json.loads(text)["conversion"]["verdict"] in set(Verdict)
+
+
+def test_p_values_are_adjusted_by_holms_method() -> None:
+    """The same as R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_a_smaller_lift_that_is_worth_seeing_takes_more_users() -> None:
+    users = experiment((900_000, 45_000), (100_000, 5_000), new_users_per_day=10_000)
+
+    effect = judge(users, worth=0.02).conversion
+
+    assert effect.verdict is Verdict.NOT_ENOUGH_DATA
+    assert effect.days is not None
+    assert effect.detectable == judge(users).conversion.detectable
+
+
+@pytest.mark.parametrize("worth", [0, -0.1, float("nan")])
+def test_a_lift_worth_seeing_is_above_0(worth: float) -> None:
+    with pytest.raises(ValueError, match="give the least lift that would matter"):
+        judge(experiment(), worth=worth)
+
+
+@pytest.mark.parametrize("missing", ["numpy", "scipy"])
+def test_without_the_extra_all_can_be_imported_and_one_sentence_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(f"{impact.__name__}.")]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(impact, name.rpartition(".")[2])
+    monkeypatch.setitem(sys.modules, missing, None)
+    importlib.import_module(f"{impact.__name__}.before_after")
+    anew = importlib.import_module(f"{impact.__name__}.judge")
+
+    with pytest.raises(StatisticsMissingError, match=r"pip install 'airflow-provider-kubit-braze\[impact\]'"):
+        anew.judge(experiment())
+
+
+def test_before_and_after_is_a_description_and_carries_no_verdict() -> None:
+    described = BeforeAfter(
+        name="Spring",
+        before=Group(users=1_000, converters=50, revenue=revenue(50)),
+        after=Group(users=1_200, converters=90, revenue=revenue(90)),
+    )
+
+    assert described.label == "Description only, no proof of an effect"
+    assert described.sentence.startswith(
+        "Description only: 5.00% of 1,000 users converted before, 7.50% of 1,200 after."
+    )
+    assert described.conversion_change == pytest.approx(0.025)
+    assert described.revenue_change == pytest.approx(0.5)
+    assert not {"p", "verdict", "intervals"} & set(dir(described))
+
+
+def test_before_and_after_in_two_currencies_is_refused() -> None:
+    before, after = (
+        Group(users=100, converters=5, revenue=revenue(5, currency=currency)) for currency in ("EUR", "USD")
+    )
+
+    with pytest.raises(ImpactFiguresError, match="revenue in EUR cannot be compared with USD"):
+        BeforeAfter(name="Spring", before=before, after=after)

@@ -134,7 +134,7 @@ def write_html(page: Page) -> str:
         '<table role="presentation" width="100%" cellpadding="0" cellspacing="0"><tr><td align="center">'
         '<table role="presentation" class="kb-card" width="600" cellpadding="0" cellspacing="0" '
         'style="width:100%;max-width:600px;background:#ffffff;border:1px solid #d9dce2;border-radius:8px">'
-        f'<tr><td style="padding:24px;text-align:left">{"".join(parts)}</td></tr></table>'
+        f'<tr><td style="padding:24px;text-align:left"><div role="main">{"".join(parts)}</div></td></tr></table>'
         "</td></tr></table></body></html>"
     )
 

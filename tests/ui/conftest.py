@@ -40,6 +40,7 @@ cohorts:
     name: "{MARKUP}"
     source: {{sql: "SELECT USER_ID FROM DEMO.KUBIT.BIG_SPENDERS UNION ALL SELECT '{REFUSED}'"}}
     schedule: {{mode: once}}
+    notify: [growth@example.com]
     identifiers: {{external_id: USER_ID}}
     braze: {{attribute: in_markup}}
 """

@@ -23,6 +23,7 @@ PARTS: Final = {
     "unchanged": "A cohort without changes",
     "start": "Time to the first request",
     "parsing": "DAG files and commands",
+    "pages": "The page in Airflow",
 }
 
 

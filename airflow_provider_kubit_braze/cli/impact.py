@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.share_figures import Verdict
     from airflow_provider_kubit_braze.warehouse.share_check import Inventory
 
+# Told in a line, as no channel has them.
+_BESIDES: Final = ("life of a user", "identity", "names")
+
 _YES: Final = "yes"
 _NO: Final = "NO"
 
@@ -89,33 +92,40 @@ def _print(inventory: Inventory, verdicts: Sequence[Verdict]) -> None:
     out.print(
         f"{inventory.share}: {there} of the {len(catalogue())} tables that Braze documents", style="bold"
     )
-    lacking = sum(map(len, inventory.missing_columns.values()))
+    besides = [one for one in verdicts if one.figure.name in _BESIDES]
+    lacking = {table: ", ".join(names) for table, names in inventory.missing_columns.items()}
     print_facts(
         out,
         [
-            (
-                "missing tables",
-                f"{len(inventory.missing_tables)} (--json names them)" if inventory.missing_tables else "",
-            ),
-            ("missing columns", f"{lacking} in {len(inventory.missing_columns)} tables" if lacking else ""),
+            ("missing columns", "\n".join(f"{table}: {names}" for table, names in lacking.items())),
             ("not known here", ", ".join(inventory.unknown_tables)),
             *(
                 (f"profiles, {what}", ", ".join(views) or "no view: match and verify ask the API")
                 for what, views in inventory.profile_views.items()
             ),
+            *(
+                (
+                    name,
+                    ", ".join(
+                        one.figure.scope for one in besides if one.possible and one.figure.name == name
+                    ),
+                )
+                for name in _BESIDES
+            ),
         ],
     )
-    figures = list(dict.fromkeys(one.figure.name for one in verdicts))
-    scopes = list(dict.fromkeys(one.figure.scope for one in verdicts))
-    cells = {(one.figure.name, one.figure.scope): _YES if one.possible else _NO for one in verdicts}
-    columns = [Column("", scopes)]
-    columns += [Column(name, [cells.get((name, scope), "") for scope in scopes]) for name in figures]
-    table, left_out = fitting(columns, out.width)
+    funnel = [one for one in verdicts if one.figure.name not in _BESIDES]
+    scopes = list(dict.fromkeys(one.figure.scope for one in funnel))
+    cells = {(one.figure.name, one.figure.scope): _YES if one.possible else _NO for one in funnel}
+    columns = [
+        Column(name, [cells.get((name, scope), "") for scope in scopes])
+        for name in dict.fromkeys(one.figure.name for one in funnel)
+    ]
+    table, left_out = fitting([Column("", scopes), *columns], out.width)
     out.print(table)
     if left_out:
-        print_sentence(
-            out, f"Not shown for want of room: {', '.join(left_out)}. --json has everything.", style="dim"
-        )
+        said = f"Not shown for want of room: {', '.join(left_out)}. --json has everything."
+        print_sentence(out, said, style="dim")
     for one in verdicts:
         if not one.possible:
             print_sentence(out, one.sentence, style="yellow")

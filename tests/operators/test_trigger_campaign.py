@@ -347,6 +347,11 @@ def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> Non
     [
         pytest.param({"broadcast": False}, "not said to whom", id="broadcast-is-never-implied"),
         pytest.param(
+            {"broadcast": False, "cohort_id": "{{ params.cohort }}"},
+            "not said to whom",
+            id="nor-for-a-template",
+        ),
+        pytest.param(
             {"cohort_id": None, "cohort": {**COHORT, "braze": {"deliver_as": "partner_cohort"}}},
             "cannot reach a partner cohort",
             id="partner",

@@ -97,7 +97,7 @@ def trigger_campaign(
     with closing(Session(connect(), tag=identity.query_tag(cohort_id))) as session:
         ensure_tables(session, tables)
         members = members_at(session, tables, key, Place("attribute", request.attribute))
-        sends = Sends(session, tables, identity)
+        sends = Sends(session, tables, workspace=settings.workspace, identity=identity)
         # Before anything else that may fail: what was sent is sent, also when nobody is left or its moment is over.
         found = sends.look()
         if found is None or found.state == "not_sent":

@@ -57,16 +57,17 @@ class Sends:
 
     :param session: a Snowflake session in autocommit mode.
     :param tables: the state tables.
+    :param workspace: key of the Braze workspace; deployments of one DAG for two of them may share the tables.
     :param identity: the task instance; each sends at most once in a DAG run.
     """
 
-    def __init__(self, session: Session, tables: Tables, identity: RunIdentity) -> None:
+    def __init__(self, session: Session, tables: Tables, *, workspace: str, identity: RunIdentity) -> None:
         self._session = session
         self._table = tables.campaign_send
         self._identity = identity
         self._owner = uuid.uuid4().hex
         who = identity
-        self.key = f"{who.dag_id}/{who.run_id}/{who.task_id}/{who.map_index}"
+        self.key = f"{workspace}/{who.dag_id}/{who.run_id}/{who.task_id}/{who.map_index}"
 
     def look(self) -> Recorded | None:
         """Return what an earlier try of this task made of the send; None when there was none."""
@@ -87,25 +88,13 @@ class Sends:
         :param members: users in the cohort now.
         """
         found = self._read()
-        if found is None:
-            self._insert(request, key, members)
-        elif found.state == "not_sent":
-            self._session.execute(
-                f"UPDATE {self._table} SET STATE = 'sending', OWNER = %s, TRY_NUMBER = %s, MEMBERS = %s, "
-                "SEND_ID = %s, SCHEDULED_FOR = %s, MESSAGE_ID = %s, ERROR = NULL, BEGUN_AT = SYSDATE(), "
-                "ENDED_AT = NULL WHERE SEND_KEY = %s AND STATE = 'not_sent'",
-                (
-                    self._owner,
-                    self._identity.try_number,
-                    members,
-                    request.send_id,
-                    request.send_at and request.send_at.text,
-                    request.message_id,
-                    self.key,
-                ),
-            )
-        else:
+        if found is not None and found.state != "not_sent":
             return found
+        # The author may have changed anything since: what was not sent is begun anew.
+        self._session.execute(
+            f"DELETE FROM {self._table} WHERE SEND_KEY = %s AND STATE = 'not_sent'", (self.key,)
+        )
+        self._insert(request, key, members)
         found = self._read()
         assert found is not None  # noqa: S101  it has just been written
         if not found.mine:

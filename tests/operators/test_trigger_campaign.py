@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.exceptions import BrazeUnavailableError, CohortConfigError
 from airflow_provider_kubit_braze.operators.trigger_campaign import (
     TriggerCohortCampaignOperator,
@@ -227,6 +228,17 @@ def test_another_run_sends_again(world: World) -> None:
     assert world.sent_to() == [{"u1", "u2"}] * 2
 
 
+def test_another_workspace_has_a_record_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    host = (
+        f'"host": "{world.braze.url}", "password": "{DEFAULT_REST_KEY}", "extra": {{"workspace": "staging"}}'
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_STAGING", f'{{"conn_type": "kubit_braze", {host}}}')
+    world.session.execute(f"UPDATE {world.tables.membership} SET WORKSPACE = 'staging'")
+    assert world.run(braze_conn_id="staging")["workspace"] == "staging"
+    assert world.requests() == 2
+
+
 @pytest.mark.parametrize(
     ("fault", "taken"),
     [
@@ -289,6 +301,22 @@ def test_two_tries_at_once_send_once(world: World, monkeypatch: pytest.MonkeyPat
     assert world.record() == ["sent"]
 
 
+def test_of_two_tries_that_write_at_the_same_time_none_or_one_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = RunIdentity(dag_id="d", run_id="r1", task_id="send")
+    first, second = (Sends(world.session, world.tables, workspace=WORKSPACE, identity=who) for _ in range(2))
+    request = campaign().the_request()
+    key = (WORKSPACE, "vips")
+    assert first.begin(request, key=key, members=2).mine
+    # The second one looked before the first one wrote.
+    looks = [None]
+    really = second._read
+    monkeypatch.setattr(second, "_read", lambda: looks.pop() if looks else really())
+    assert not second.begin(request, key=key, members=2).mine
+    assert world.record("STATE, OWNER") == [("sending", first._owner)]
+
+
 @pytest.mark.parametrize("status", [429, 423])
 def test_what_braze_certainly_did_not_take_is_tried_again(world: World, status: int) -> None:
     world.braze.fault("status", SEND, status=status)
@@ -326,8 +354,10 @@ def test_a_send_id_that_braze_refuses_sends_nothing(world: World) -> None:
     with pytest.raises(BrazeUnavailableError):
         world.run(send_id="spring", create_send_id=True)
     assert (world.requests(), world.record()) == (0, ["not_sent"])
-    world.run(send_id="spring", create_send_id=True)
+    # What is recorded is what was sent, and not what was to be sent before the author changed it.
+    world.run(send_id="summer", create_send_id=True)
     assert len(world.sent_to()) == 1
+    assert world.record("STATE, SEND_ID") == [("sent", "summer")]
 
 
 def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> None:

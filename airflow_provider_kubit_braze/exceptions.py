@@ -83,11 +83,13 @@ class BrazeError(KubitBrazeError):
 
     :param message: one sentence, already free of keys.
     :param status: the HTTP status, or None when no answer arrived.
+    :param unsent: whether the request certainly never got to Braze: no connection came about.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, unsent: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.unsent = unsent
 
 
 class BrazeAuthError(BrazeError):
@@ -174,3 +176,11 @@ class ImpactFiguresError(KubitBrazeError, ValueError):
 
 class StatisticsMissingError(KubitBrazeError):
     """The packages that an impact is judged with are not installed."""
+
+
+class SendUncertainError(KubitBrazeError):
+    """A campaign may have been sent, and nobody here can say. A person has to look, and decide."""
+
+
+class NeverImportedError(KubitBrazeError):
+    """A campaign is for a cohort that was never brought to this place in Braze. A person has to correct the names."""

@@ -96,7 +96,10 @@ def test_the_hook_says_the_same_as_the_description() -> None:
     ("kind", "classes"),
     [
         ("hooks", {"BrazeHook"}),
-        ("operators", {"CohortToBrazeOperator"}),
+        (
+            "operators",
+            {"CohortToBrazeOperator", "TriggerCohortCampaignOperator", "TriggerCohortCanvasOperator"},
+        ),
         ("sensors", {"SnowflakeCohortSensor"}),
         ("triggers", {"SnowflakeCohortTrigger"}),
     ],

@@ -572,6 +572,30 @@ def test_the_operator_works_alone_with_templates_and_without_a_logical_date(worl
     assert world.mail.subject.endswith("stopped by a guard")
 
 
+def test_the_example_of_campaigns_md_sends_to_whom_it_imported(world: World) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    for written, ours in (
+        ("power_users", world.cohort_id),
+        ("ANALYTICS.KUBIT.POWER_USERS", world.table),
+        ("spring_sale", f"sale_{world.cohort_id}"),
+        ("f6a01c34-0000-0000-0000-000000000000", "sandbox-campaign"),
+        ('        verify={"sample": 100, "after": "5m"},\n', ""),
+    ):
+        assert written in example
+        example = example.replace(written, ours)
+    world.compute(users(1, 2, 3), 1)
+    world.sandbox.braze.configure(apply_delay=0)
+
+    dag_run = run(world.dag(example, f"sale_{world.cohort_id}"), 1)
+
+    assert states(dag_run) == {"import_to_braze": "success", "send": "success"}
+    [triggered] = world.sandbox.braze.triggered()
+    assert set(triggered["selected"]) == users(1, 2, 3)
+    assert triggered["properties"] == {"season": "spring", "run": dag_run.run_id}
+    assert {one.get("dispatch_id") for one in xcoms(dag_run)} == {None, triggered["dispatch_id"]}
+
+
 EXPANDED = """
 from airflow.sdk import DAG, task
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator

@@ -78,7 +78,8 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return BrazeEndpointError(
             f"The TLS certificate of {host} could not be verified: check the host, and REQUESTS_CA_BUNDLE "
-            "if a proxy opens the traffic."
+            "if a proxy opens the traffic.",
+            unsent=True,
         )
     if isinstance(error, requests.exceptions.SSLError):
         return BrazeEndpointError(
@@ -88,13 +89,18 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
     if isinstance(error, requests.exceptions.ProxyError):
         return BrazeEndpointError(f"The proxy on the way to {host} refuses: check HTTPS_PROXY and NO_PROXY.")
     if isinstance(error, requests.Timeout):
-        return BrazeUnavailableError(f"Braze at {host} did not answer within {timeout:g} seconds.")
+        return BrazeUnavailableError(
+            f"Braze at {host} did not answer within {timeout:g} seconds.",
+            unsent=isinstance(error, requests.ConnectTimeout),
+        )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return BrazeEndpointError(
-            f"There is no host {host}: check the connection's host, and DNS on the worker."
+            f"There is no host {host}: check the connection's host, and DNS on the worker.", unsent=True
         )
     if any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
-        return BrazeEndpointError(f"Nothing listens at {host}: check the connection's host and port.")
+        return BrazeEndpointError(
+            f"Nothing listens at {host}: check the connection's host and port.", unsent=True
+        )
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return BrazeUnavailableError(
             f"The connection to Braze at {host} broke before the answer was complete."

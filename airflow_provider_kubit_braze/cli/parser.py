@@ -79,6 +79,11 @@ def _commands() -> dict[str, _Command]:
         ),
         "history": _Command("List the imports of a cohort.", _history, f"{_HERE}.history:history"),
         "why": _Command("Explain why a user is in a cohort in Braze, or is not.", _why, f"{_HERE}.why:why"),
+        "impact": _Command(
+            "With --check: say which figures a share of Braze's data in Snowflake can yield, and which not and why.",
+            _impact,
+            f"{_HERE}.impact:impact",
+        ),
         "undo": _Command(
             "Reverse the last import of a cohort, as an import of its own.",
             _reversal,
@@ -143,6 +148,28 @@ def _why(parser: argparse.ArgumentParser) -> None:
     )
     _file(parser, "the cohort file, or folder, that defines the cohort", required=True)
     _connections(parser)
+    _json(parser)
+
+
+def _impact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        required=True,
+        help="look which tables and columns the share has; one query, and no row of the share is read",
+    )
+    parser.add_argument(
+        "--share",
+        metavar="DB.SCHEMA",
+        required=True,
+        help="database and schema of the share, such as BRAZE_SHARE.PUBLIC",
+    )
+    parser.add_argument(
+        "--snowflake-conn-id",
+        metavar="ID",
+        default="snowflake_default",
+        help="Airflow connection to Snowflake (default: %(default)s)",
+    )
     _json(parser)
 
 

@@ -13,12 +13,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.report import ImportResult
-from airflow_provider_kubit_braze.core.run import RunIdentity, is_on
+from airflow_provider_kubit_braze.core.run import is_on
 from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
     CohortConfigError,
     KubitBrazeError,
 )
+from airflow_provider_kubit_braze.operators.identity import task_identity
 from airflow_provider_kubit_braze.operators.progress import progress_teller
 from airflow_provider_kubit_braze.operators.switches import SWITCHES, is_template, read_options
 from airflow_provider_kubit_braze.triggers.wait import WaitTrigger
@@ -257,7 +258,7 @@ class CohortToBrazeOperator(BaseOperator):
             "settings": BrazeHook(cohort.braze.conn_id).settings,
             "connect": lambda: snowflake_connection(cohort.source.conn_id),
             "tables": state_tables(),
-            "identity": _identity(context),
+            "identity": task_identity(context),
             "options": read_options(self, context.get("params") or {}),
             "stop": self._stop,
             "tell": progress_teller(context["ti"]),
@@ -315,7 +316,7 @@ class CohortToBrazeOperator(BaseOperator):
                 settings=BrazeHook(cohort.braze.conn_id).settings,
                 connect=lambda: snowflake_connection(cohort.source.conn_id),
                 tables=state_tables(),
-                identity=_identity(context),
+                identity=task_identity(context),
                 import_id=import_id,
             )
             look = verifier.look(pending, last=last)
@@ -362,18 +363,6 @@ class CohortToBrazeOperator(BaseOperator):
             if str(getattr(outlet, "uri", "")).startswith("braze://"):
                 events[outlet].extra = result.to_dict()
         return result.to_dict()
-
-
-def _identity(context: Context) -> RunIdentity:
-    ti: Any = context["ti"]
-    map_index = getattr(ti, "map_index", None)
-    return RunIdentity(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=-1 if map_index is None else map_index,
-        try_number=ti.try_number,
-    )
 
 
 def _set(values: Mapping[str, Any]) -> dict[str, Any]:

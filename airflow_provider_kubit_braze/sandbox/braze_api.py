@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from airflow_provider_kubit_braze.sandbox import braze_cohorts
+from airflow_provider_kubit_braze.sandbox.braze_campaigns import create_send_id, trigger
 from airflow_provider_kubit_braze.sandbox.braze_exchange import Answer, Head, message
 from airflow_provider_kubit_braze.sandbox.braze_export import export
 from airflow_provider_kubit_braze.sandbox.braze_faults import spoil
@@ -16,6 +17,11 @@ from airflow_provider_kubit_braze.sandbox.braze_limits import EMPTY_HEADERS, rat
 from airflow_provider_kubit_braze.sandbox.braze_settings import (
     COHORTS,
     EXPORT_IDS,
+    SCHEDULE_CAMPAIGN,
+    SCHEDULE_CANVAS,
+    SEND_CAMPAIGN,
+    SEND_CANVAS,
+    SEND_ID,
     TRACK,
     TRACK_BULK,
     TRACK_SYNC,
@@ -30,6 +36,11 @@ PERMISSION_OF: Final[Mapping[str, str]] = {
     BULK_PATH: TRACK_BULK,
     "/users/track/sync": TRACK_SYNC,
     "/users/export/ids": EXPORT_IDS,
+    "/campaigns/trigger/send": SEND_CAMPAIGN,
+    "/campaigns/trigger/schedule/create": SCHEDULE_CAMPAIGN,
+    "/canvas/trigger/send": SEND_CANVAS,
+    "/canvas/trigger/schedule/create": SCHEDULE_CANVAS,
+    "/sends/id/create": SEND_ID,
 }
 
 _COHORT_PATH: Final = re.compile(r"/partners/([^/]+)/cohorts(/users)?")
@@ -38,6 +49,11 @@ _ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     BULK_PATH: track,
     "/users/track/sync": sync,
     "/users/export/ids": export,
+    "/campaigns/trigger/send": trigger,
+    "/campaigns/trigger/schedule/create": trigger,
+    "/canvas/trigger/send": trigger,
+    "/canvas/trigger/schedule/create": trigger,
+    "/sends/id/create": create_send_id,
 }
 
 

@@ -171,6 +171,17 @@ class BrazeControl:
         """Return each partner cohort's partner, cohort_id, name (None while unnamed), created_at and size."""
         return list(self._call("GET", "partner_cohorts")["cohorts"])
 
+    def triggered(self, kind: str = "external_id") -> list[dict[str, Any]]:
+        """Return the campaigns and Canvases that were triggered or scheduled, oldest first.
+
+        Each has ``kind``, ``message_id``, ``broadcast``, ``properties``, ``send_id``, ``schedule``, ``dispatch_id``,
+        ``schedule_id``, ``at`` (epoch seconds), and ``selected``: whom its audience and recipients meant at that
+        moment. A campaign's own segment, and who may be messaged at all, is not known here.
+
+        :param kind: the identifier to name them by: external_id, braze_id, email, phone or alias.
+        """
+        return list(self._call("GET", "triggered", params={"kind": kind})["triggered"])
+
     def counters(self) -> Counters:
         """Return the counters."""
         answer = self._call("GET", "counters")

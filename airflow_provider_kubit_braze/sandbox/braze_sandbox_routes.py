@@ -45,6 +45,7 @@ class SandboxRoutes:
             ("GET", "cohort"): self._cohort,
             ("GET", "partner_cohorts"): self._partner_cohorts,
             ("GET", "partner_cohort"): self._partner_cohort,
+            ("GET", "triggered"): self._triggered,
             ("GET", "counters"): self._counters,
             ("GET", "requests"): self._requests,
             ("GET", "faults"): self._faults,
@@ -132,6 +133,17 @@ class SandboxRoutes:
         at = self._workspace.directory.at
         members = [name for number in sorted(cohort.members) for name in _names(at(number), query)]
         return json_answer(200, {"name": cohort.name, "created_at": cohort.created_at, "members": members})
+
+    def _triggered(self, query: Mapping[str, str], _body: Any) -> Answer:
+        at = self._workspace.directory.at
+        found = [
+            {
+                **one.as_json(),
+                "selected": [name for number in one.selected for name in _names(at(number), query)],
+            }
+            for one in self._workspace.triggered
+        ]
+        return json_answer(200, {"triggered": found})
 
     def _counters(self, _query: Mapping[str, str], _body: Any) -> Answer:
         workspace, tally = self._workspace, self._workspace.tally

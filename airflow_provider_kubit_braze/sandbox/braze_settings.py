@@ -18,7 +18,16 @@ TRACK_BULK: Final = "users.track.bulk"
 TRACK_SYNC: Final = "users.track.sync"
 EXPORT_IDS: Final = "users.export.ids"
 COHORTS: Final = "partners.cohorts"
-PERMISSIONS: Final = frozenset({TRACK, TRACK_BULK, TRACK_SYNC, EXPORT_IDS})
+SEND_CAMPAIGN: Final = "campaigns.trigger.send"
+SCHEDULE_CAMPAIGN: Final = "campaigns.trigger.schedule.create"
+SEND_CANVAS: Final = "canvas.trigger.send"
+SCHEDULE_CANVAS: Final = "canvas.trigger.schedule.create"
+SEND_ID: Final = "sends.id.create"
+MESSAGING: Final = (SEND_CAMPAIGN, SCHEDULE_CAMPAIGN, SEND_CANVAS, SCHEDULE_CANVAS)
+PERMISSIONS: Final = frozenset({TRACK, TRACK_BULK, TRACK_SYNC, EXPORT_IDS, *MESSAGING, SEND_ID})
+
+DEFAULT_CAMPAIGN: Final = "sandbox-campaign"
+DEFAULT_CANVAS: Final = "sandbox-canvas"
 
 PROFILES: Final = frozenset({"default", "legacy", "mau"})
 RATE_HEADERS: Final = frozenset({"epoch", "delta", "empty", "none", "retry_after"})
@@ -32,6 +41,9 @@ DEFAULT_WINDOWS: Final[Mapping[str, Windows]] = {
     TRACK_SYNC: ((500, 60.0),),
     EXPORT_IDS: ((250, 60.0),),
     COHORTS: ((250_000, 3600.0),),
+    # The stricter limit, of requests with a connected audience; the others share 250,000 an hour.
+    **dict.fromkeys(MESSAGING, ((250, 60.0),)),
+    SEND_ID: ((100, 86_400.0),),
 }
 
 
@@ -65,6 +77,8 @@ class WorkspaceSettings:
     :param blocked_external_ids: users Braze refuses ("provided external_id is blacklisted and disallowed").
     :param partner_api_keys: partner's path name to the key Braze gave it.
     :param client_secrets: data import key to the partners it is enabled for.
+    :param campaigns: ids of the API-triggered campaigns that the dashboard has.
+    :param canvases: ids of its API-triggered Canvases.
     :param recorded_requests: how many of the last requests are kept for reading; 0 keeps none.
     :param seed: makes jitter and faults with a probability repeatable.
     """
@@ -87,6 +101,8 @@ class WorkspaceSettings:
     client_secrets: Mapping[str, frozenset[str]] = field(
         default_factory=lambda: {DEFAULT_CLIENT_SECRET: frozenset({DEFAULT_PARTNER})}
     )
+    campaigns: frozenset[str] = frozenset({DEFAULT_CAMPAIGN})
+    canvases: frozenset[str] = frozenset({DEFAULT_CANVAS})
     recorded_requests: int = 200
     seed: int = 0
 
@@ -200,6 +216,8 @@ _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "blocked_external_ids": _words,
     "partner_api_keys": _mapping_of(_text),
     "client_secrets": _mapping_of(_words),
+    "campaigns": _words,
+    "canvases": _words,
     "recorded_requests": _count,
     "seed": _count,
 }

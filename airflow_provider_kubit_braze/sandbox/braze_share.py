@@ -1,7 +1,8 @@
-"""A stand-in for Braze's data share: the profile views in the local Snowflake, filled from the local Braze.
+"""A stand-in for Braze's data share in the local Snowflake: its tables, and its profile views.
 
-The views have the columns that Braze documents in "User profile attributes", now or earlier; the share's other tables
-are not there. They show the users as they are when this is called, not 10 minutes or 12 hours later.
+The tables are those of the catalogue, empty. The views have the columns that Braze documents in "User profile
+attributes", now or earlier, and show the local Braze's users as they are when they are filled, not 10 minutes or 12
+hours later.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.warehouse.session import split_name
 from airflow_provider_kubit_braze.warehouse.stays import chunks
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.cursor import SnowflakeCursor
 
     from airflow_provider_kubit_braze.sandbox.braze_control import BrazeControl
 
@@ -26,6 +29,9 @@ SNAPSHOT_DEFAULT: Final = "USER_DEFAULT_ATTRIBUTES_VIEW_SHARED"
 SNAPSHOT_CUSTOM: Final = "USER_CUSTOM_ATTRIBUTES_VIEW_SHARED"
 
 VIEWS: Final = (LATEST_DEFAULT, LATEST_CUSTOM, SNAPSHOT_DEFAULT, SNAPSHOT_CUSTOM)
+
+#: Where ``kubit-braze sandbox --with-share`` puts it.
+SHARE: Final = "BRAZE_SHARE.PUBLIC"
 
 OTHER_APP_GROUP: Final = "another-workspace"
 
@@ -89,14 +95,7 @@ def fill_profile_share(
     users = braze.users()
     everybody = [(app_group_id, user) for user in users] + [(OTHER_APP_GROUP, user) for user in others]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
-        ((database, schema),) = cursor.fetchall()
-        *parent, _ = split_name(share)
-        for name in parent:
-            cursor.execute(f"CREATE DATABASE IF NOT EXISTS {name}")
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {share}")
-        # Both made themselves the current ones.
-        cursor.execute(f'USE SCHEMA "{database}"."{schema}"')
+        _make_schema(cursor, share)
         for view in VIEWS:
             cursor.execute(f"DROP TABLE IF EXISTS {share}.{view}")
         for view in views:
@@ -125,6 +124,38 @@ def fill_profile_share(
                     [value for row in some for value in row],
                 )
     return len(users)
+
+
+def make_share_tables(
+    connection: SnowflakeConnection, share: str = SHARE, *, without: Collection[str] = ()
+) -> int:
+    """Make all tables that Braze documents for its share, empty, where they are not there yet.
+
+    :param connection: to the local Snowflake; its current schema stays what it was.
+    :param share: the schema; made when it is not there, its database too.
+    :param without: tables that the share is to lack; they are removed.
+    :return: how many tables of the catalogue the share has now.
+    """
+    with connection.cursor() as cursor:
+        _make_schema(cursor, share)
+        for table, columns in catalogue().items():
+            if table in without:
+                cursor.execute(f"DROP TABLE IF EXISTS {share}.{table}")
+            else:
+                defined = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+                cursor.execute(f"CREATE TABLE IF NOT EXISTS {share}.{table} ({defined})")
+    return len(catalogue().keys() - set(without))
+
+
+def _make_schema(cursor: SnowflakeCursor, share: str) -> None:
+    cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
+    ((database, schema),) = cursor.fetchall()
+    *parent, _ = split_name(share)
+    for name in parent:
+        cursor.execute(f"CREATE DATABASE IF NOT EXISTS {name}")
+    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {share}")
+    # Both made themselves the current ones.
+    cursor.execute(f'USE SCHEMA "{database}"."{schema}"')
 
 
 def _columns(view: str, *, custom: bool, earlier_names: bool) -> dict[str, str]:

@@ -27,6 +27,8 @@ from airflow_provider_kubit_braze.sandbox.braze_values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from airflow_provider_kubit_braze.sandbox.braze_campaigns import Triggered
+
 
 @dataclass(slots=True)
 class Tally:
@@ -80,6 +82,8 @@ class Workspace:
         """Forget everything: users, cohorts, queue, counters, faults, and changes of settings."""
         self.directory = Directory()
         self.cohorts: dict[tuple[str, str], Cohort] = {}
+        self.send_ids: set[tuple[str, str]] = set()
+        self.triggered: list[Triggered] = []
         self.tally = Tally()
         self._queue: deque[tuple[float, int, Callable[[], None]]] = deque()
         self._queued_objects = 0

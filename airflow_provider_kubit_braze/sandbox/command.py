@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YYYY-MM-DD",
         help="with --with-cdnow: the day the cohorts are computed for (default: %(default)s)",
     )
+    parser.add_argument(
+        "--with-share",
+        action="store_true",
+        help="make a share of Braze's data, BRAZE_SHARE.PUBLIC, with all tables that Braze documents, empty",
+    )
     for service in SERVICES:
         parser.add_argument(f"--{service}-port", type=int, default=0, help="default: any free port")
 
@@ -52,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         with Sandbox(directory=args.directory, ports=ports) as sandbox:
             if args.with_cdnow and not stop.is_set():
                 _load_cdnow(sandbox, args.cdnow_day)
+            if args.with_share and not stop.is_set():
+                _make_share(sandbox)
             print(_welcome(sandbox), flush=True)
             stop.wait()
     except SandboxError as error:
@@ -72,6 +79,14 @@ def _load_cdnow(sandbox: Sandbox, day: datetime.date) -> None:
     print(f"CDNOW: {len(purchases):,} purchases of {len(customers):,} customers, cohorts as of {day}:")
     for name, size in sizes.items():
         print(f"  {cdnow.COHORT_SCHEMA}.{name}: {size:,} users")
+
+
+def _make_share(sandbox: Sandbox) -> None:
+    from airflow_provider_kubit_braze.sandbox import braze_share
+
+    with sandbox.connect() as connection:
+        tables = braze_share.make_share_tables(connection)
+    print(f"Braze's data share: {tables} tables in {braze_share.SHARE}")
 
 
 def _welcome(sandbox: Sandbox) -> str:

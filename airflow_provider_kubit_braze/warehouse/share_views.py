@@ -41,6 +41,12 @@ _CUSTOM_VIEWS: Final = (
     ("USER_CUSTOM_ATTRIBUTES_VIEW_SHARED", timedelta(hours=12)),
 )
 
+#: The views, by what they are for: of each at least one has to be there.
+PROFILE_VIEWS: Final = {
+    "who is known": tuple(name for name, _ in _DEFAULT_VIEWS),
+    "custom attributes": tuple(name for name, _ in _CUSTOM_VIEWS),
+}
+
 _EXTERNAL: Final = ("EXTERNAL_USER_ID", "EXTERNAL_ID")
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "external_id": _EXTERNAL,

@@ -55,6 +55,12 @@ _COLUMNS: Final[dict[str, str]] = {
         WORKSPACE VARCHAR, COHORT_ID VARCHAR, OWNER VARCHAR,
         DAG_ID VARCHAR, RUN_ID VARCHAR, TASK_ID VARCHAR, MAP_INDEX NUMBER(38,0), TRY_NUMBER NUMBER(38,0),
         TAKEN_AT TIMESTAMP_NTZ, EXPIRES_AT TIMESTAMP_NTZ""",
+    "CAMPAIGN_SEND": """
+        SEND_KEY VARCHAR, OWNER VARCHAR, STATE VARCHAR, WORKSPACE VARCHAR, COHORT_ID VARCHAR, PLACE VARCHAR,
+        KIND VARCHAR, MESSAGE_ID VARCHAR, SEND_ID VARCHAR, BROADCAST BOOLEAN, MEMBERS NUMBER(38,0),
+        DAG_ID VARCHAR, RUN_ID VARCHAR, TASK_ID VARCHAR, MAP_INDEX NUMBER(38,0), TRY_NUMBER NUMBER(38,0),
+        BEGUN_AT TIMESTAMP_NTZ, ENDED_AT TIMESTAMP_NTZ, SCHEDULED_FOR VARCHAR, DISPATCH_ID VARCHAR,
+        SCHEDULE_ID VARCHAR, ERROR VARCHAR""",
 }
 
 
@@ -119,6 +125,11 @@ class Tables:
     def unknown(self) -> str:
         """Users whose last change has no certain answer; the next import sends them what is right by then."""
         return f"{self.schema}.IMPORT_UNKNOWN"
+
+    @property
+    def campaign_send(self) -> str:
+        """One row per campaign or Canvas that was to be sent to a cohort, and what became of it."""
+        return f"{self.schema}.CAMPAIGN_SEND"
 
 
 def ensure_tables(session: Session, tables: Tables) -> None:

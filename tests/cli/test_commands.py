@@ -158,20 +158,32 @@ def test_wrong_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
     [
         (
             ["--help"],
-            ["validate", "preview", "history", "why", "undo", "retire", "schema", "sandbox", "Ends with 0"],
+            [
+                "validate",
+                "preview",
+                "history",
+                "why",
+                "impact",
+                "undo",
+                "retire",
+                "schema",
+                "sandbox",
+                "Ends with 0",
+            ],
         ),
         (["validate", "--help"], ["--json"]),
         (["preview", "--help"], ["COHORT", "--file", "--full-resync", "--json", "--braze-conn-id"]),
         (["history", "--help"], ["COHORT", "--limit", "--file", "--json", "--snowflake-conn-id"]),
         (["why", "--help"], ["USER", "--cohort", "--file", "--json", "--braze-conn-id"]),
-        (["sandbox", "--help"], ["--with-cdnow", "--braze-port", "--directory"]),
+        (["impact", "--help"], ["--check", "--share", "--json", "--snowflake-conn-id"]),
+        (["sandbox", "--help"], ["--with-cdnow", "--with-share", "--braze-port", "--directory"]),
         (
             ["undo", "--help"],
             ["COHORT", "--file", "--snowflake-conn-id", "--braze-conn-id", "--dry-run", "--yes"],
         ),
         (["retire", "--help"], ["COHORT", "--file", "--dry-run", "--yes", "--forget", "--workspace"]),
     ],
-    ids=["all", "validate", "preview", "history", "why", "sandbox", "undo", "retire"],
+    ids=["all", "validate", "preview", "history", "why", "impact", "sandbox", "undo", "retire"],
 )
 def test_help_says_what_there_is(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]

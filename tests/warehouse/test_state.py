@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 
 NAMES = {
+    "CAMPAIGN_SEND",
     "COHORT_MEMBERSHIP",
     "IMPORT_CHANGE",
     "IMPORT_LEASE",

@@ -1,0 +1,134 @@
+"""``kubit-braze impact --check``: which figures a share of Braze's data can yield, which not, and why."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_kubit_braze.cli.context import WrongUseError, run
+from airflow_provider_kubit_braze.cli.screen import (
+    Column,
+    fitting,
+    print_facts,
+    print_json,
+    print_sentence,
+    screen,
+)
+from airflow_provider_kubit_braze.connections import snowflake_connection
+from airflow_provider_kubit_braze.core.braze_target import parse_share
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue
+from airflow_provider_kubit_braze.core.share_figures import judge
+from airflow_provider_kubit_braze.core.source import parse_conn_id
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from airflow_provider_kubit_braze.core.share_figures import Verdict
+    from airflow_provider_kubit_braze.warehouse.share_check import Inventory
+
+# Told in a line, as no channel has them.
+_BESIDES: Final = ("life of a user", "identity", "names")
+
+_YES: Final = "yes"
+_NO: Final = "NO"
+
+
+def impact(arguments: argparse.Namespace) -> int:
+    """Check a share.
+
+    :param arguments: ``share``, ``snowflake_conn_id`` and ``json``; ``check`` is always set.
+    :return: the exit code: 0 when every figure is possible, else 1.
+    """
+    return run(lambda: _check(arguments.share, arguments.snowflake_conn_id, as_json=arguments.json))
+
+
+def _check(share: str, conn_id: str, *, as_json: bool) -> int:
+    try:
+        parse_share(share)
+        parse_conn_id(conn_id)
+    except CohortConfigError as error:
+        raise WrongUseError(str(error)) from None
+    with closing(Session(snowflake_connection(conn_id), tag={"app": "kubit_braze"})) as session:
+        inventory = read_inventory(session, share)
+    verdicts = judge(inventory.columns)
+    if as_json:
+        print_json(_as_dict(inventory, verdicts))
+    else:
+        _print(inventory, verdicts)
+    return 0 if all(one.possible for one in verdicts) else 1
+
+
+def _as_dict(inventory: Inventory, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    return {
+        "share": inventory.share,
+        "tables": {
+            "documented": len(catalogue()),
+            "missing": inventory.missing_tables,
+            "missing_columns": inventory.missing_columns,
+            "unknown": inventory.unknown_tables,
+            "profile_views": inventory.profile_views,
+        },
+        "figures": [
+            {
+                "figure": one.figure.name,
+                "scope": one.figure.scope,
+                "possible": one.possible,
+                "missing": list(one.missing),
+                "limits": list(one.limits),
+                "tables": [need.table for need in one.figure.needs],
+            }
+            for one in verdicts
+        ],
+    }
+
+
+def _print(inventory: Inventory, verdicts: Sequence[Verdict]) -> None:
+    out = screen()
+    there = len(catalogue()) - len(inventory.missing_tables)
+    out.print(
+        f"{inventory.share}: {there} of the {len(catalogue())} tables that Braze documents", style="bold"
+    )
+    besides = [one for one in verdicts if one.figure.name in _BESIDES]
+    lacking = {table: ", ".join(names) for table, names in inventory.missing_columns.items()}
+    print_facts(
+        out,
+        [
+            ("missing columns", "\n".join(f"{table}: {names}" for table, names in lacking.items())),
+            ("not known here", ", ".join(inventory.unknown_tables)),
+            *(
+                (f"profiles, {what}", ", ".join(views) or "no view: match and verify ask the API")
+                for what, views in inventory.profile_views.items()
+            ),
+            *(
+                (
+                    name,
+                    ", ".join(
+                        one.figure.scope for one in besides if one.possible and one.figure.name == name
+                    ),
+                )
+                for name in _BESIDES
+            ),
+        ],
+    )
+    funnel = [one for one in verdicts if one.figure.name not in _BESIDES]
+    scopes = list(dict.fromkeys(one.figure.scope for one in funnel))
+    cells = {(one.figure.name, one.figure.scope): _YES if one.possible else _NO for one in funnel}
+    columns = [
+        Column(name, [cells.get((name, scope), "") for scope in scopes])
+        for name in dict.fromkeys(one.figure.name for one in funnel)
+    ]
+    table, left_out = fitting([Column("", scopes), *columns], out.width)
+    out.print(table)
+    if left_out:
+        said = f"Not shown for want of room: {', '.join(left_out)}. --json has everything."
+        print_sentence(out, said, style="dim")
+    for one in verdicts:
+        if not one.possible:
+            print_sentence(out, one.sentence, style="yellow")
+    for one in verdicts:
+        if one.possible and one.limits:
+            print_sentence(out, one.sentence, style="dim")

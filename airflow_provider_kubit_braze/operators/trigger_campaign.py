@@ -1,0 +1,338 @@
+"""Send a campaign or a Canvas to a cohort, as an Airflow task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
+
+from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
+from airflow_provider_kubit_braze.core.campaign import (
+    CampaignRequest,
+    SendAt,
+    check_audience,
+    check_delivery,
+    in_words,
+)
+from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
+from airflow_provider_kubit_braze.operators.identity import task_identity
+from airflow_provider_kubit_braze.operators.switches import is_template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kubit_braze.core.campaign import MessageKind
+
+
+class _TriggerOperator(BaseOperator):
+    """What both operators share; see them."""
+
+    kind: ClassVar[MessageKind]
+    template_fields: Sequence[str] = (
+        "message_id",
+        "cohort_id",
+        "attribute",
+        "properties",
+        "send_id",
+        "send_at",
+        "snowflake_conn_id",
+        "braze_conn_id",
+    )
+    template_fields_renderers = {"properties": "json"}  # noqa: RUF012  (Airflow's own form)
+    ui_color = "#e8e0ff"
+
+    def __init__(
+        self,
+        *,
+        message_id: str,
+        cohort: Cohort | Mapping[str, Any] | None,
+        cohort_id: str | None,
+        attribute: str | None,
+        broadcast: bool,
+        recipients: Sequence[str],
+        properties: Mapping[str, Any] | str | None,
+        send_id: str | None,
+        create_send_id: bool,
+        send_at: datetime | str | None,
+        in_local_time: bool,
+        at_optimal_time: bool,
+        snowflake_conn_id: str | None,
+        braze_conn_id: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.message_id = message_id
+        self.cohort = cohort
+        self.cohort_id = cohort_id
+        self.attribute = attribute
+        self.broadcast = broadcast
+        self.recipients = recipients
+        self.properties = properties
+        self.send_id = send_id
+        self.create_send_id = create_send_id
+        self.send_at = send_at
+        self.in_local_time = in_local_time
+        self.at_optimal_time = at_optimal_time
+        self.snowflake_conn_id = snowflake_conn_id
+        self.braze_conn_id = braze_conn_id
+        # An author hears of what can be judged now while the file is parsed.
+        check_audience(broadcast=broadcast, recipients=recipients)
+        if create_send_id and send_id is None:
+            raise CohortConfigError(
+                "create_send_id is given without a send_id", fix="add send_id, or leave it out"
+            )
+        if (in_local_time or at_optimal_time) and send_at is None:
+            raise CohortConfigError("local or optimal time is given without a moment", fix="add send_at")
+        if cohort is not None or not self._is_later("cohort_id", "attribute"):
+            self.the_cohort()
+            if not self._is_later("message_id", "properties", "send_id", "send_at"):
+                self.the_request()
+
+    def _is_later(self, *names: str) -> bool:
+        """Whether one of these is known at run time only."""
+        return any(_holds_template(getattr(self, name)) for name in names)
+
+    def the_cohort(self) -> Cohort:
+        """Return the cohort that the message goes to.
+
+        :raises CohortConfigError: when none is named, or two are, or it is a partner cohort.
+        """
+        if (self.cohort is None) == (self.cohort_id is None) or (self.cohort is not None and self.attribute):
+            raise CohortConfigError(
+                f"task {self.task_id!r} needs either cohort, or cohort_id and perhaps attribute",
+                fix="name the cohort once",
+            )
+        if isinstance(self.cohort, Cohort):
+            cohort = self.cohort
+        elif self.cohort is not None:
+            cohort = Cohort(**{str(key): value for key, value in self.cohort.items()})
+        else:
+            assert self.cohort_id is not None  # noqa: S101  one of the two is given
+            # Its source is never read: who is in it is in Braze, and in the ledger.
+            cohort = Cohort(
+                id=self.cohort_id,
+                source={"table": "NONE"},
+                identifiers={"external_id": "NONE"},
+                braze={"attribute": self.attribute} if self.attribute else {},
+            )
+        check_delivery(cohort.braze.deliver_as, cohort.id)
+        return cohort
+
+    def the_request(self) -> CampaignRequest:
+        """Return what Braze is asked for.
+
+        :raises CohortConfigError: when Braze would refuse it.
+        """
+        send_at = None
+        if self.send_at is not None:
+            send_at = SendAt.read(
+                self.send_at, in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time
+            )
+        if self.properties is not None and not isinstance(self.properties, Mapping):
+            raise CohortConfigError("the properties are not a mapping", fix="write {name: value, ...}")
+        return CampaignRequest(
+            kind=self.kind,
+            message_id=self.message_id,
+            attribute=self.the_cohort().attribute,
+            broadcast=self.broadcast,
+            recipients=tuple(self.recipients),
+            properties=self.properties,
+            send_id=self.send_id,
+            send_at=send_at,
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send the message, once in a DAG run.
+
+        :return: what was sent, as plain JSON types; no user is named.
+        :raises AirflowSkipException: when nobody is in the cohort.
+        :raises AirflowFailException: when it was not sent, or may have been, and trying again cannot help.
+        :raises KubitBrazeError: when it was certainly not sent and a retry may help.
+        """
+        # Drivers are imported here and not above: DAG files are parsed all the time.
+        from airflow_provider_kubit_braze.hooks.braze import BrazeHook
+        from airflow_provider_kubit_braze.triggering import trigger_campaign
+
+        try:
+            cohort, request = self.the_cohort(), self.the_request()
+            sent = trigger_campaign(
+                request,
+                cohort_id=cohort.id,
+                settings=BrazeHook(self.braze_conn_id or cohort.braze.conn_id).settings,
+                connect=lambda: snowflake_connection(self.snowflake_conn_id or cohort.source.conn_id),
+                tables=state_tables(),
+                identity=task_identity(context),
+                new_send_id=self.create_send_id,
+            )
+        except KubitBrazeError as error:
+            if error.retry_helps:
+                raise
+            raise AirflowFailException(str(error)) from None
+        if sent is None:
+            raise AirflowSkipException(f"Nobody is in cohort {cohort.id}: nothing was sent.")
+        to = f"the {sent.members:,} members of" if sent.broadcast else "the recipients who are in"
+        when = f"is scheduled for {sent.scheduled_for}" if sent.scheduled_for else "was triggered"
+        self.log.info(
+            "%s %s %s, to %s cohort %s that are in its segment; dispatch %s.",
+            in_words(self.kind),
+            sent.message_id,
+            when,
+            to,
+            cohort.id,
+            sent.dispatch_id,
+        )
+        return sent.to_dict()
+
+
+class TriggerCohortCampaignOperator(_TriggerOperator):
+    """Send an API-triggered Braze campaign to a cohort that is delivered as an attribute.
+
+    .. code-block:: python
+
+        TriggerCohortCampaignOperator(
+            task_id="spring_sale",
+            campaign_id="f6a01c34-...",
+            cohort_id="power_users",
+            broadcast=True,
+            trigger_properties={"season": "{{ ds }}"},
+        )
+
+    The message goes to those for whom the cohort's attribute is true when Braze sends it, and who are in the segment
+    that the campaign has in the dashboard. ``broadcast=True`` has to be written: it is Braze's word for "without a
+    list of recipients", and nothing here says it for the author. The audience filter is in the request either way.
+
+    It is sent at most once in a DAG run, whatever is retried or cleared: a row of ``CAMPAIGN_SEND`` is written before
+    the request goes out. When no answer tells whether Braze took it, the task fails for good and says how to look.
+
+    :param campaign_id: the campaign's API identifier (templated).
+    :param cohort: the cohort, as its import has it; or
+    :param cohort_id: its id (templated), and
+    :param attribute: its attribute (templated), when that is not ``kubit_cohort_<id>``.
+    :param broadcast: True: to everybody in the cohort.
+    :param recipients: instead: up to 50 external ids, of whom those in the cohort get the message. To try it out.
+    :param trigger_properties: what the campaign's template may use (templated).
+    :param send_id: what the send is called in Braze's figures and in its data share (templated). Braze has to know it:
+    :param create_send_id: True: tell Braze of it before; 100 a day, and the key needs ``sends.id.create``.
+    :param send_at: schedule it for then instead (templated), up to 90 days ahead: with a time zone, or without one for
+        either of:
+    :param in_local_time: at that time where the user is.
+    :param at_optimal_time: on that day, at the time Braze holds for best for the user.
+    :param snowflake_conn_id: where the state tables are (templated); default: the cohort's.
+    :param braze_conn_id: connection to Braze (templated); default: the cohort's. Its key needs
+        ``campaigns.trigger.send``, or ``campaigns.trigger.schedule.create`` with ``send_at``.
+    :raises CohortConfigError: for a partner cohort, or when it is not said to whom.
+    """
+
+    kind: ClassVar[MessageKind] = "campaign"
+
+    def __init__(
+        self,
+        *,
+        campaign_id: str,
+        cohort: Cohort | Mapping[str, Any] | None = None,
+        cohort_id: str | None = None,
+        attribute: str | None = None,
+        broadcast: bool = False,
+        recipients: Sequence[str] = (),
+        trigger_properties: Mapping[str, Any] | str | None = None,
+        send_id: str | None = None,
+        create_send_id: bool = False,
+        send_at: datetime | str | None = None,
+        in_local_time: bool = False,
+        at_optimal_time: bool = False,
+        snowflake_conn_id: str | None = None,
+        braze_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            message_id=campaign_id,
+            cohort=cohort,
+            cohort_id=cohort_id,
+            attribute=attribute,
+            broadcast=broadcast,
+            recipients=recipients,
+            properties=trigger_properties,
+            send_id=send_id,
+            create_send_id=create_send_id,
+            send_at=send_at,
+            in_local_time=in_local_time,
+            at_optimal_time=at_optimal_time,
+            snowflake_conn_id=snowflake_conn_id,
+            braze_conn_id=braze_conn_id,
+            **kwargs,
+        )
+
+
+class TriggerCohortCanvasOperator(_TriggerOperator):
+    """Let a cohort that is delivered as an attribute enter an API-triggered Canvas.
+
+    As ``TriggerCohortCampaignOperator``, but for what a Canvas calls otherwise, and a Canvas has no send id.
+
+    :param canvas_id: the Canvas's API identifier (templated).
+    :param cohort: the cohort, as its import has it; or
+    :param cohort_id: its id (templated), and
+    :param attribute: its attribute (templated), when that is not ``kubit_cohort_<id>``.
+    :param broadcast: True: everybody in the cohort.
+    :param recipients: instead: up to 50 external ids, of whom those in the cohort enter.
+    :param canvas_entry_properties: what the Canvas's messages may use (templated), up to 50 KB.
+    :param send_at: schedule it for then instead (templated); as for a campaign.
+    :param in_local_time: at that time where the user is.
+    :param at_optimal_time: on that day, at the time Braze holds for best for the user.
+    :param snowflake_conn_id: where the state tables are (templated); default: the cohort's.
+    :param braze_conn_id: connection to Braze (templated); default: the cohort's. Its key needs
+        ``canvas.trigger.send``, or ``canvas.trigger.schedule.create`` with ``send_at``.
+    :raises CohortConfigError: for a partner cohort, or when it is not said to whom.
+    """
+
+    kind: ClassVar[MessageKind] = "canvas"
+
+    def __init__(
+        self,
+        *,
+        canvas_id: str,
+        cohort: Cohort | Mapping[str, Any] | None = None,
+        cohort_id: str | None = None,
+        attribute: str | None = None,
+        broadcast: bool = False,
+        recipients: Sequence[str] = (),
+        canvas_entry_properties: Mapping[str, Any] | str | None = None,
+        send_at: datetime | str | None = None,
+        in_local_time: bool = False,
+        at_optimal_time: bool = False,
+        snowflake_conn_id: str | None = None,
+        braze_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            message_id=canvas_id,
+            cohort=cohort,
+            cohort_id=cohort_id,
+            attribute=attribute,
+            broadcast=broadcast,
+            recipients=recipients,
+            properties=canvas_entry_properties,
+            send_id=None,
+            create_send_id=False,
+            send_at=send_at,
+            in_local_time=in_local_time,
+            at_optimal_time=at_optimal_time,
+            snowflake_conn_id=snowflake_conn_id,
+            braze_conn_id=braze_conn_id,
+            **kwargs,
+        )
+
+
+def _holds_template(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_template, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_template, value))
+    if isinstance(value, str):
+        return is_template(value)
+    # A task's output.
+    return hasattr(value, "resolve")

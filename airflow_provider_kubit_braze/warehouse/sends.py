@@ -1,0 +1,199 @@
+"""The record of campaigns sent to cohorts: it keeps a retry from sending again, and tells later who got what.
+
+A row is written before the request goes out, and says ``sending`` until its end is known. So whatever happens to the
+task in between, the next try finds that there may have been a send, and stops.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kubit_braze.core.place import Place
+from airflow_provider_kubit_braze.exceptions import NeverImportedError
+
+if TYPE_CHECKING:
+    from airflow_provider_kubit_braze.braze.campaigns import TriggerAnswer
+    from airflow_provider_kubit_braze.core.campaign import CampaignRequest
+    from airflow_provider_kubit_braze.core.run import RunIdentity
+    from airflow_provider_kubit_braze.warehouse.session import Session
+    from airflow_provider_kubit_braze.warehouse.state import Tables
+    from airflow_provider_kubit_braze.warehouse.stays import Key
+
+_ENDS = "STATE, MESSAGE_ID, MEMBERS, SEND_ID, SCHEDULED_FOR, DISPATCH_ID, SCHEDULE_ID, BEGUN_AT, TRY_NUMBER, OWNER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What the record says of one send.
+
+    :param state: ``sending``, ``sent``, ``not_sent`` or ``unknown``.
+    :param mine: whether it is to be done by this process, now.
+    :param message_id: the campaign or Canvas.
+    :param members: users in the cohort when it was begun.
+    :param send_id: as the request had it.
+    :param scheduled_for: the moment, in Braze's form; None for at once.
+    :param dispatch_id: Braze's.
+    :param schedule_id: Braze's.
+    :param begun_at: UTC.
+    :param try_number: Airflow's number of the try that began it.
+    """
+
+    state: str
+    mine: bool
+    message_id: str
+    members: int
+    send_id: str | None
+    scheduled_for: str | None
+    dispatch_id: str | None
+    schedule_id: str | None
+    begun_at: Any
+    try_number: int
+
+
+class Sends:
+    """One task instance's row in the record.
+
+    :param session: a Snowflake session in autocommit mode.
+    :param tables: the state tables.
+    :param workspace: key of the Braze workspace; deployments of one DAG for two of them may share the tables.
+    :param identity: the task instance; each sends at most once in a DAG run.
+    """
+
+    def __init__(self, session: Session, tables: Tables, *, workspace: str, identity: RunIdentity) -> None:
+        self._session = session
+        self._table = tables.campaign_send
+        self._identity = identity
+        self._owner = uuid.uuid4().hex
+        who = identity
+        self.key = f"{workspace}/{who.dag_id}/{who.run_id}/{who.task_id}/{who.map_index}"
+
+    def look(self) -> Recorded | None:
+        """Return what an earlier try of this task made of the send; None when there was none."""
+        return self._read()
+
+    def forget(self) -> None:
+        """Give the send back: nothing went out."""
+        self._session.execute(
+            f"UPDATE {self._table} SET STATE = 'not_sent', ENDED_AT = SYSDATE() WHERE SEND_KEY = %s AND OWNER = %s",
+            (self.key, self._owner),
+        )
+
+    def begin(self, request: CampaignRequest, *, key: Key, members: int) -> Recorded:
+        """Take the send for this process, or return what an earlier one made of it.
+
+        :param request: what is to be sent.
+        :param key: workspace and cohort.
+        :param members: users in the cohort now.
+        """
+        found = self._read()
+        if found is not None and found.state != "not_sent":
+            return found
+        # The author may have changed anything since: what was not sent is begun anew.
+        self._session.execute(
+            f"DELETE FROM {self._table} WHERE SEND_KEY = %s AND STATE = 'not_sent'", (self.key,)
+        )
+        self._insert(request, key, members)
+        found = self._read()
+        assert found is not None  # noqa: S101  it has just been written
+        if not found.mine:
+            # Two tries met here: whoever sees the other's row leaves the send to it.
+            self._session.execute(
+                f"DELETE FROM {self._table} WHERE SEND_KEY = %s AND OWNER = %s", (self.key, self._owner)
+            )
+        return found
+
+    def end(self, answer: TriggerAnswer) -> None:
+        """Write down how the send ended."""
+        self._session.execute(
+            f"UPDATE {self._table} SET STATE = %s, DISPATCH_ID = %s, SCHEDULE_ID = %s, ERROR = %s, "
+            "ENDED_AT = SYSDATE() WHERE SEND_KEY = %s AND OWNER = %s",
+            (
+                answer.state,
+                answer.dispatch_id,
+                answer.schedule_id,
+                None if answer.error is None else str(answer.error),
+                self.key,
+                self._owner,
+            ),
+        )
+
+    def _read(self) -> Recorded | None:
+        rows = self._session.rows(f"SELECT {_ENDS} FROM {self._table} WHERE SEND_KEY = %s", (self.key,))
+        others = [row for row in rows if row[-1] != self._owner]
+        if not rows:
+            return None
+        state, message_id, members, send_id, scheduled_for, dispatch_id, schedule_id, begun_at, number, _ = (
+            others or rows
+        )[0]
+        return Recorded(
+            state=state,
+            mine=not others,
+            message_id=message_id,
+            members=int(members),
+            send_id=send_id,
+            scheduled_for=scheduled_for,
+            dispatch_id=dispatch_id,
+            schedule_id=schedule_id,
+            begun_at=begun_at,
+            try_number=int(number),
+        )
+
+    def _insert(self, request: CampaignRequest, key: Key, members: int) -> None:
+        who = self._identity
+        values = {
+            "SEND_KEY": self.key,
+            "OWNER": self._owner,
+            "STATE": "sending",
+            "WORKSPACE": key[0],
+            "COHORT_ID": key[1],
+            "PLACE": str(Place("attribute", request.attribute)),
+            "KIND": request.kind,
+            "MESSAGE_ID": request.message_id,
+            "SEND_ID": request.send_id,
+            "BROADCAST": request.broadcast,
+            "MEMBERS": members,
+            "DAG_ID": who.dag_id,
+            "RUN_ID": who.run_id,
+            "TASK_ID": who.task_id,
+            "MAP_INDEX": who.map_index,
+            "TRY_NUMBER": who.try_number,
+            "SCHEDULED_FOR": request.send_at and request.send_at.text,
+        }
+        self._session.execute(
+            f"INSERT INTO {self._table} ({', '.join(values)}, BEGUN_AT) "
+            f"SELECT {', '.join(['%s'] * len(values))}, SYSDATE()",
+            tuple(values.values()),
+        )
+
+
+def members_at(session: Session, tables: Tables, key: Key, place: Place) -> int:
+    """Return how many users of a cohort Braze shows at a place, as far as it accepted.
+
+    :param key: workspace and cohort.
+    :param place: the attribute.
+    :raises NeverImportedError: when nobody of the cohort ever was there: a name is wrong, or it is a partner cohort.
+    """
+    rows = session.rows(
+        "SELECT PLACE, COUNT_IF(LEFT_AT IS NULL AND NOT HELD_OUT), COUNT_IF(NOT HELD_OUT) "
+        f"FROM {tables.membership} WHERE WORKSPACE = %s AND COHORT_ID = %s GROUP BY PLACE",
+        key,
+    )
+    by_place = {name: (int(now), int(ever)) for name, now, ever in rows}
+    now, ever = by_place.get(str(place), (0, 0))
+    if ever:
+        return now
+    workspace, cohort_id = key
+    others = sorted(Place.parse(name).words for name, (inside, _) in by_place.items() if inside)
+    if others:
+        partner = any(name.startswith("partner_cohort:") for name, (inside, _) in by_place.items() if inside)
+        why = ", and Braze's API cannot filter by a partner cohort" if partner else ""
+        raise NeverImportedError(
+            f"Cohort {cohort_id!r} is not under {place.words} in Braze but under {' and '.join(others)}{why}; "
+            "name the attribute that its import writes."
+        )
+    raise NeverImportedError(
+        f"No import has ever brought anybody of cohort {cohort_id!r} under {place.words} into workspace {workspace}; "
+        "correct cohort_id, attribute or braze_conn_id, or import the cohort first."
+    )

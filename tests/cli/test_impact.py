@@ -1,0 +1,129 @@
+"""``kubit-braze impact --check``: what a share can yield, asked of the local Snowflake."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_kubit_braze.cli import main
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue
+from airflow_provider_kubit_braze.core.share_figures import FIGURES
+from airflow_provider_kubit_braze.sandbox.braze_share import LATEST_DEFAULT, make_share_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from snowflake.connector import SnowflakeConnection
+
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+
+SHARE = "BRAZE_SHARE_DB.IMPACT_CHECK"
+HALF_SHARE = "BRAZE_SHARE_DB.HALF_OF_IT"
+HALF = list(catalogue())[1::2]
+
+
+@pytest.fixture(scope="module")
+def connection(kubit_braze_sandbox: Sandbox) -> Iterator[SnowflakeConnection]:
+    with closing(kubit_braze_sandbox.connect()) as opened:
+        assert make_share_tables(opened, SHARE) == 104
+        yield opened
+
+
+def check(capsys: pytest.CaptureFixture[str], *more: str, share: str = SHARE) -> tuple[int, str]:
+    code = main(["impact", "--check", "--share", share, *more])
+    out = capsys.readouterr()
+    return code, out.out + out.err
+
+
+def test_a_whole_share_yields_everything_and_one_query_tells(
+    kubit_braze_clean_sandbox: Sandbox, connection: SnowflakeConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = check(capsys, "--json")
+    found = json.loads(text)
+
+    assert code == 0
+    assert found["tables"]["missing"] == []
+    assert found["tables"]["missing_columns"] == {}
+    assert found["tables"]["unknown"] == []
+    assert len(found["figures"]) == len(FIGURES)
+    assert all(one["possible"] for one in found["figures"])
+    seen = [
+        one.sql for one in kubit_braze_clean_sandbox.snowflake.queries(last=20) if "IMPACT_CHECK" in one.sql
+    ]
+    assert len([sql for sql in seen if "INFORMATION_SCHEMA" in sql.upper()]) == 1
+
+
+def test_what_people_see(connection: SnowflakeConnection, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = check(capsys)
+    assert code == 0
+    assert f"{SHARE}: 104 of the 104 tables that Braze documents" in text
+    assert "match and verify ask the API" in text
+    [line] = [one for one in text.splitlines() if one.startswith("email")]
+    assert line.split() == ["email", *["yes"] * 5]
+    assert "clicked, RCS: not of Canvases." in text
+
+
+def test_half_a_share_yields_what_it_can_and_names_what_it_cannot(
+    connection: SnowflakeConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    purchases = "USERS_BEHAVIORS_PURCHASE_SHARED"
+    assert purchases not in HALF
+    assert make_share_tables(connection, HALF_SHARE, without=HALF) == 52
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {HALF_SHARE}.{purchases} DROP COLUMN CURRENCY")
+        cursor.execute(f"CREATE TABLE {HALF_SHARE}.USERS_MESSAGES_HOLOGRAM_SEND_SHARED (ID VARCHAR)")
+        cursor.execute(f"CREATE TABLE {HALF_SHARE}.{LATEST_DEFAULT} (USER_ID VARCHAR)")
+
+    code, shown = check(capsys, "--json", share=HALF_SHARE)
+    found = json.loads(shown)
+    _, text = check(capsys, share=HALF_SHARE)
+
+    assert code == 1
+    assert found["tables"]["missing"] == HALF
+    assert found["tables"]["missing_columns"] == {purchases: ["CURRENCY"]}
+    assert found["tables"]["unknown"] == ["USERS_MESSAGES_HOLOGRAM_SEND_SHARED"]
+    assert found["tables"]["profile_views"] == {"who is known": [LATEST_DEFAULT], "custom attributes": []}
+    possible = {(one["figure"], one["scope"]) for one in found["figures"] if one["possible"]}
+    for one in found["figures"]:
+        # Told from the tables that were dropped, not from what the check says.
+        whole = not set(one["tables"]) & set(HALF) and one["tables"] != [purchases]
+        assert ((one["figure"], one["scope"]) in possible) == whole, one
+    assert 0 < len(possible) < len(FIGURES)
+    for one in found["figures"]:
+        if not one["possible"]:
+            assert (
+                f"{one['figure']}, {one['scope']}: not possible, as the share lacks {one['missing'][0]}"
+                in text
+            )
+    assert f"column CURRENCY of {purchases}" in text
+
+
+def test_a_share_that_is_not_there_is_answered_with_the_sql_that_makes_it(
+    kubit_braze_clean_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = check(capsys, share="NO_SHARE.PUBLIC")
+    assert code == 1
+    assert "CREATE DATABASE NO_SHARE FROM SHARE <PROVIDER_ACCOUNT>.<SHARE>;" in text
+    assert "GRANT IMPORTED PRIVILEGES ON DATABASE NO_SHARE TO ROLE" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["impact", "--share", SHARE], "--check"),
+        (["impact", "--check"], "--share"),
+        (["impact", "--check", "--share", "PUBLIC"], "write database and schema, such as BRAZE_SHARE.PUBLIC"),
+        (["impact", "--check", "--share", SHARE, "--snowflake-conn-id", ""], "is not a connection id"),
+    ],
+)
+def test_wrong_use_says_what_is_missing(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    assert (code, said in capsys.readouterr().err) == (2, True)

@@ -1,0 +1,438 @@
+"""Campaigns to a cohort: to whom, and never twice. With the local Snowflake and the local Braze."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
+
+from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.core.run import RunIdentity
+from airflow_provider_kubit_braze.exceptions import BrazeUnavailableError, CohortConfigError
+from airflow_provider_kubit_braze.operators.trigger_campaign import (
+    TriggerCohortCampaignOperator,
+    TriggerCohortCanvasOperator,
+)
+from airflow_provider_kubit_braze.sandbox.braze_settings import (
+    DEFAULT_CAMPAIGN,
+    DEFAULT_CANVAS,
+    DEFAULT_REST_KEY,
+)
+from airflow_provider_kubit_braze.warehouse.sends import Sends
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+
+TABLES = Tables("DEMO.CAMPAIGN_SENDS")
+
+SEND = "/campaigns/trigger/send"
+ATTRIBUTE = "kubit_cohort_vips"
+WORKSPACE = "127.0.0.1/kubit_braze_default"
+COHORT: dict[str, Any] = {
+    "id": "vips",
+    "source": {"table": "DB.S.T"},
+    "identifiers": {"external_id": "USER_ID"},
+}
+
+
+class World:
+    """A cohort ``vips`` as an import left it: in Braze and in the ledger; it had ``u1`` and ``u2``, and ``u3`` left."""
+
+    def __init__(self, sandbox: Sandbox, session: Session) -> None:
+        self.braze = sandbox.braze
+        self.braze.configure(apply_delay=0)
+        self.tables = TABLES
+        self.session = session
+        for table in (TABLES.membership, TABLES.campaign_send):
+            session.execute(f"DELETE FROM {table}")
+        self.try_number = 0
+
+    def fill(self, place: str = f"attribute:{ATTRIBUTE}") -> None:
+        flags = {"u1": True, "u2": True, "u3": False, "stranger": None}
+        self.braze.add_users(
+            {"external_id": user, "custom_attributes": {} if flag is None else {ATTRIBUTE: flag}}
+            for user, flag in flags.items()
+        )
+        rows = [("u1", None, False), ("u2", None, False), ("u3", "2026-01-02", False), ("u4", None, True)]
+        for user, left, held_out in rows:
+            self.session.execute(
+                f"INSERT INTO {self.tables.membership} (WORKSPACE, COHORT_ID, PLACE, ID_KIND, USER_ID, ENTERED_AT, "
+                "LEFT_AT, HELD_OUT) SELECT %s, 'vips', %s, 'external_id', %s, '2026-01-01', %s, %s",
+                (WORKSPACE, place, user, left, held_out),
+            )
+
+    def run(self, operator: Any = None, *, run_id: str = "r1", **fields: Any) -> Any:
+        """Run the task, each time as its next try."""
+        self.try_number += 1
+        task = operator or campaign(**fields)
+        ti = SimpleNamespace(
+            dag_id="d", run_id=run_id, task_id=task.task_id, map_index=-1, try_number=self.try_number
+        )
+        context: Any = {"ti": ti, "params": {}}
+        return task.execute(context)
+
+    def record(self, columns: str = "STATE") -> list[Any]:
+        rows = self.session.rows(f"SELECT {columns} FROM {self.tables.campaign_send} ORDER BY BEGUN_AT")
+        return [row[0] if len(row) == 1 else row for row in rows]
+
+    def sent_to(self) -> list[set[str]]:
+        """Return whom each request that the local Braze took meant."""
+        return [set(one["selected"]) for one in self.braze.triggered()]
+
+    def requests(self) -> int:
+        return self.braze.counters().requests.get(SEND, 0)
+
+
+def campaign(**fields: Any) -> TriggerCohortCampaignOperator:
+    given = {"task_id": "send", "campaign_id": DEFAULT_CAMPAIGN, "cohort_id": "vips", "broadcast": True}
+    return TriggerCohortCampaignOperator(**{**given, **fields})
+
+
+@pytest.fixture(scope="module")
+def session(kubit_braze_sandbox: Sandbox) -> Iterator[Session]:
+    """A session that finds the state tables: one set for all, as making them takes the longest."""
+    with closing(Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})) as opened:
+        ensure_tables(opened, TABLES)
+        yield opened
+
+
+@pytest.fixture
+def world(kubit_braze_clean_sandbox: Sandbox, session: Session, monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World(kubit_braze_clean_sandbox, session)
+    found.fill()
+    monkeypatch.setenv("AIRFLOW__KUBIT_BRAZE__STATE_SCHEMA", TABLES.schema)
+    return found
+
+
+# -- to whom ------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_goes_to_those_who_are_in_the_cohort_now(world: World) -> None:
+    result = world.run(trigger_properties={"season": "spring"})
+    assert world.sent_to() == [{"u1", "u2"}]
+    (triggered,) = world.braze.triggered()
+    assert triggered["properties"] == {"season": "spring"}
+    assert result == {
+        "kind": "campaign",
+        "message_id": DEFAULT_CAMPAIGN,
+        "cohort_id": "vips",
+        "workspace": WORKSPACE,
+        "attribute": ATTRIBUTE,
+        "broadcast": True,
+        "members": 2,
+        "send_id": None,
+        "dispatch_id": triggered["dispatch_id"],
+        "schedule_id": None,
+        "scheduled_for": None,
+    }
+    columns = "STATE, COHORT_ID, PLACE, KIND, MESSAGE_ID, MEMBERS, DISPATCH_ID, RUN_ID, ENDED_AT IS NOT NULL"
+    assert world.record(columns) == [
+        (
+            "sent",
+            "vips",
+            f"attribute:{ATTRIBUTE}",
+            "campaign",
+            DEFAULT_CAMPAIGN,
+            2,
+            result["dispatch_id"],
+            "r1",
+            True,
+        )
+    ]
+
+
+def test_a_rehearsal_goes_to_the_recipients_who_are_in_the_cohort(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        result = world.run(broadcast=False, recipients=["u1", "u3"])
+    assert world.sent_to() == [{"u1"}]
+    assert "u3" not in f"{result} {caplog.text}"
+
+
+def test_a_canvas_is_entered_at_a_moment(world: World) -> None:
+    at = datetime.now(UTC) + timedelta(days=1)
+    task = TriggerCohortCanvasOperator(
+        task_id="enter",
+        canvas_id=DEFAULT_CANVAS,
+        cohort=COHORT,
+        broadcast=True,
+        canvas_entry_properties={"a": 1},
+        send_at=at,
+    )
+    result = world.run(task)
+    (triggered,) = world.braze.triggered()
+    assert (triggered["kind"], triggered["properties"], set(triggered["selected"])) == (
+        "canvas",
+        {"a": 1},
+        {"u1", "u2"},
+    )
+    assert result["schedule_id"] == triggered["schedule_id"] is not None
+    assert result["scheduled_for"] == at.isoformat(timespec="seconds")
+
+
+def test_a_send_id_of_ones_own_is_made_known_first(world: World) -> None:
+    assert world.run(send_id="spring", create_send_id=True)["send_id"] == "spring"
+    assert world.braze.triggered()[0]["send_id"] == "spring"
+
+
+def test_nobody_in_the_cohort_is_a_skip_and_asks_braze_nothing(world: World) -> None:
+    world.session.execute(f"UPDATE {world.tables.membership} SET LEFT_AT = '2026-01-02' WHERE NOT HELD_OUT")
+    with pytest.raises(AirflowSkipException, match="Nobody is in cohort vips"):
+        world.run()
+    assert (world.requests(), world.record()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"cohort_id": "others"}, "No import has ever brought anybody of cohort 'others'"),
+        ({"attribute": "vip"}, "not under attribute vip in Braze but under attribute kubit_cohort_vips"),
+    ],
+)
+def test_a_cohort_that_was_never_there_is_a_mistake(world: World, fields: Any, said: str) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        world.run(**fields)
+    assert world.requests() == 0
+
+
+def test_a_cohort_that_is_a_partners_in_the_ledger_is_refused(world: World) -> None:
+    world.session.execute(f"UPDATE {world.tables.membership} SET PLACE = 'partner_cohort:kubit'")
+    with pytest.raises(AirflowFailException, match="Braze's API cannot filter by a partner cohort"):
+        world.run()
+    assert world.requests() == 0
+
+
+# -- never twice --------------------------------------------------------------------------------------------------
+
+
+def test_a_second_try_in_the_same_run_sends_nothing_and_says_what_was_sent(world: World) -> None:
+    first = world.run()
+    assert world.run() == first
+    assert world.requests() == 1
+
+
+def test_another_run_sends_again(world: World) -> None:
+    world.run()
+    world.run(run_id="r2")
+    assert world.sent_to() == [{"u1", "u2"}] * 2
+
+
+def test_another_workspace_has_a_record_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    host = (
+        f'"host": "{world.braze.url}", "password": "{DEFAULT_REST_KEY}", "extra": {{"workspace": "staging"}}'
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_STAGING", f'{{"conn_type": "kubit_braze", {host}}}')
+    world.session.execute(f"UPDATE {world.tables.membership} SET WORKSPACE = 'staging'")
+    assert world.run(braze_conn_id="staging")["workspace"] == "staging"
+    assert world.requests() == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "taken"),
+    [
+        pytest.param({"kind": "drop_after"}, 1, id="answer-lost"),
+        pytest.param({"kind": "drop_before"}, 0, id="connection-broke"),
+        pytest.param({"kind": "status", "status": 503}, 0, id="503"),
+        pytest.param({"kind": "status", "status": 408}, 0, id="408"),
+        pytest.param({"kind": "status", "status": 500, "apply": True}, 1, id="500-after-it-was-taken"),
+        pytest.param({"kind": "malformed"}, 1, id="answer-cut-short"),
+        pytest.param({"kind": "non_success_message", "status": 201}, 0, id="2xx-without-success"),
+    ],
+)
+def test_without_an_answer_that_tells_it_fails_for_good(world: World, fault: Any, taken: int) -> None:
+    world.braze.fault(endpoint=SEND, **fault)
+    with pytest.raises(
+        AirflowFailException, match=r"may have been sent, and is not sent again\. Look in Braze"
+    ):
+        world.run()
+    assert world.record() == ["unknown"]
+    with pytest.raises(AirflowFailException, match="Try 1 of this task began to send at"):
+        world.run()
+    assert (world.requests(), len(world.sent_to())) == (1, taken)
+
+
+def test_the_sentence_says_how_to_go_on_and_it_works(world: World) -> None:
+    world.braze.fault("drop_before", SEND)
+    with pytest.raises(AirflowFailException) as failed:
+        world.run(run_id="it's")
+    said = str(failed.value)
+    world.session.execute(said[said.index("UPDATE ") : said.index(" and clear")])
+    world.run(run_id="it's")
+    assert world.sent_to() == [{"u1", "u2"}]
+    assert world.record() == ["sent"]
+
+
+def test_a_try_that_died_while_sending_is_not_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sends, "end", dies)
+        with pytest.raises(SystemExit):
+            world.run()
+    with pytest.raises(AirflowFailException, match="began to send"):
+        world.run()
+    assert world.requests() == 1
+
+
+def test_two_tries_at_once_send_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = Sends.begin
+
+    def meets_another(self: Sends, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(Sends, "begin", looked)
+        world.run()
+        return looked(self, *args, **kwargs)
+
+    monkeypatch.setattr(Sends, "begin", meets_another)
+    world.run()
+    assert world.requests() == 1
+    assert world.record() == ["sent"]
+
+
+def test_of_two_tries_that_write_at_the_same_time_none_or_one_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = RunIdentity(dag_id="d", run_id="r1", task_id="send")
+    first, second = (Sends(world.session, world.tables, workspace=WORKSPACE, identity=who) for _ in range(2))
+    request = campaign().the_request()
+    key = (WORKSPACE, "vips")
+    assert first.begin(request, key=key, members=2).mine
+    # The second one looked before the first one wrote.
+    looks = [None]
+    really = second._read
+    monkeypatch.setattr(second, "_read", lambda: looks.pop() if looks else really())
+    assert not second.begin(request, key=key, members=2).mine
+    assert world.record("STATE, OWNER") == [("sending", first._owner)]
+
+
+@pytest.mark.parametrize("status", [429, 423])
+def test_what_braze_certainly_did_not_take_is_tried_again(world: World, status: int) -> None:
+    world.braze.fault("status", SEND, status=status)
+    with pytest.raises(BrazeUnavailableError):
+        world.run()
+    assert world.record("STATE, ERROR IS NOT NULL") == [("not_sent", True)]
+    world.run()
+    assert world.sent_to() == [{"u1", "u2"}]
+    assert world.record("STATE, ERROR IS NOT NULL") == [("sent", False)]
+
+
+def test_a_key_without_the_permission_ends_it_and_a_new_one_mends_it(world: World) -> None:
+    world.braze.configure(keys={DEFAULT_REST_KEY: ["users.track"]})
+    with pytest.raises(
+        AirflowFailException, match=r"lacks the permission campaigns\.trigger\.send"
+    ) as failed:
+        world.run()
+    assert DEFAULT_REST_KEY not in str(failed.value)
+    world.braze.configure(keys={DEFAULT_REST_KEY: ["campaigns.trigger.send"]})
+    world.run()
+    assert len(world.sent_to()) == 1
+
+
+def test_nobody_listening_is_certainly_not_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = '{"conn_type": "kubit_braze", "host": "http://127.0.0.1:9", "password": "k-0123456789", '
+    connection += f'"extra": {{"workspace": "{WORKSPACE}"}}}}'
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
+    with pytest.raises(AirflowFailException, match="Nothing listens"):
+        world.run(braze_conn_id="elsewhere")
+    assert world.record() == ["not_sent"]
+
+
+def test_a_send_id_that_braze_refuses_sends_nothing(world: World) -> None:
+    world.braze.fault("status", "/sends/id/create", status=503)
+    with pytest.raises(BrazeUnavailableError):
+        world.run(send_id="spring", create_send_id=True)
+    assert (world.requests(), world.record()) == (0, ["not_sent"])
+    # What is recorded is what was sent, and not what was to be sent before the author changed it.
+    world.run(send_id="summer", create_send_id=True)
+    assert len(world.sent_to()) == 1
+    assert world.record("STATE, SEND_ID") == [("sent", "summer")]
+
+
+def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> None:
+    late: dict[str, Any] = {"send_at": datetime.now(UTC) - timedelta(minutes=1)}
+    with pytest.raises(AirflowFailException, match="is over"):
+        world.run(**late)
+    assert world.record() == []
+    world.run()
+    assert world.run(**late)["members"] == 2
+
+
+# -- while the DAG file is parsed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        pytest.param({"broadcast": False}, "not said to whom", id="broadcast-is-never-implied"),
+        pytest.param(
+            {"broadcast": False, "cohort_id": "{{ params.cohort }}"},
+            "not said to whom",
+            id="nor-for-a-template",
+        ),
+        pytest.param(
+            {"cohort_id": None, "cohort": {**COHORT, "braze": {"deliver_as": "partner_cohort"}}},
+            "cannot reach a partner cohort",
+            id="partner",
+        ),
+        pytest.param({"cohort": COHORT}, "needs either cohort, or cohort_id", id="two-cohorts"),
+        pytest.param({"cohort_id": None}, "needs either cohort, or cohort_id", id="no-cohort"),
+        pytest.param({"cohort_id": "V I P"}, "id", id="cohort-id"),
+        pytest.param({"in_local_time": True}, "without a moment", id="local-time-of-nothing"),
+        pytest.param({"create_send_id": True}, "without a send_id", id="no-send-id"),
+        pytest.param({"send_at": "2026-12-01"}, "has no time zone", id="no-zone"),
+        pytest.param({"trigger_properties": ["a"]}, "not a mapping", id="properties"),
+    ],
+)
+def test_a_mistake_shows_while_the_file_is_parsed(fields: Any, said: str) -> None:
+    with pytest.raises(CohortConfigError, match=said):
+        campaign(**fields)
+
+
+def test_templates_are_judged_when_they_are_rendered() -> None:
+    with DAG("d", schedule=None):
+        task = campaign(
+            cohort_id="{{ params.cohort }}",
+            campaign_id="{{ params.campaign }}",
+            trigger_properties={"day": "{{ ds }}"},
+            send_at="{{ params.at }}",
+            in_local_time=True,
+        )
+    copied = copy.deepcopy(task)
+    values = {"cohort": "vips", "campaign": "c-1", "at": "2026-12-01T09:00"}
+    copied.render_template_fields({"params": values, "ds": "2026-11-29"})
+    assert copied.the_request().body() == {
+        "campaign_id": "c-1",
+        "audience": {
+            "AND": [
+                {
+                    "custom_attribute": {
+                        "custom_attribute_name": ATTRIBUTE,
+                        "comparison": "equals",
+                        "value": True,
+                    }
+                }
+            ]
+        },
+        "broadcast": True,
+        "trigger_properties": {"day": "2026-11-29"},
+        "schedule": {"time": "2026-12-01T09:00:00", "in_local_time": True},
+    }
+
+
+def test_a_cohort_of_ones_own_names_attribute_and_connections() -> None:
+    cohort = Cohort(**{**COHORT, "braze": {"attribute": "vip", "conn_id": "eu"}})
+    task = campaign(cohort_id=None, cohort=cohort)
+    assert task.the_request().attribute == "vip"
+    assert task.the_cohort().braze.conn_id == "eu"

@@ -97,10 +97,22 @@ def trigger_campaign(
     with closing(Session(connect(), tag=identity.query_tag(cohort_id))) as session:
         ensure_tables(session, tables)
         members = members_at(session, tables, key, Place("attribute", request.attribute))
-        sends = Sends(session, tables, workspace=settings.workspace, identity=identity)
+        sends = Sends(
+            session,
+            tables,
+            workspace=settings.workspace,
+            identity=identity,
+            request=request,
+            cohort_id=cohort_id,
+        )
         # Before anything else that may fail: what was sent is sent, also when nobody is left or its moment is over.
         found = sends.look()
         if found is None or found.state == "not_sent":
+            if other := sends.another():
+                raise SendUncertainError(
+                    f"This task has sent {other} in this DAG run already, or may have, and not what it says now; "
+                    "nothing was sent. To send this as well, start a new DAG run."
+                )
             if not members:
                 return None
             if request.send_at is not None:

@@ -5,7 +5,7 @@ A message cannot be taken back and Braze knows no idempotency key, so nothing he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kubit_braze.core.campaign import CREATE_SEND_ID_PATH
@@ -52,7 +52,7 @@ def trigger(client: BrazeClient, request: CampaignRequest) -> TriggerAnswer:
         )
     return TriggerAnswer(
         state="not_sent" if _was_refused(response) else "unknown",
-        error=client.refusal(request.path, response),
+        error=client.refusal(request.path, _without_users(response, request)),
     )
 
 
@@ -67,6 +67,14 @@ def create_send_id(client: BrazeClient, *, campaign_id: str, send_id: str) -> No
 def _was_refused(response: BrazeResponse) -> bool:
     # 408 is a time-out: some gateway stopped waiting for whoever had the request.
     return 300 <= response.status < 500 and response.status not in (408, 499)
+
+
+def _without_users(response: BrazeResponse, request: CampaignRequest) -> BrazeResponse:
+    """Blot out the recipients, should Braze name one: its words go into a log and a table."""
+    message = response.message
+    for user in sorted(request.recipients, key=len, reverse=True):
+        message = message.replace(user, "***")
+    return replace(response, body={**(response.body or {}), "message": message})
 
 
 def _text(body: Any, name: str) -> str | None:

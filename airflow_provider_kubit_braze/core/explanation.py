@@ -156,8 +156,10 @@ class Facts:
 
     @property
     def last(self) -> Sent | None:
-        """The newest change."""
-        return max(self.sent, key=lambda one: one.at, default=None)
+        """The newest change; of a member, the newest at the cohort's present place under a name of theirs."""
+        named = {(row.id_kind, row.user) for row in self.rows if row.user is not None}
+        mine = [one for one in self.sent if one.place == self.place and (one.id_kind, one.user) in named]
+        return max(mine if named else self.sent, key=lambda one: one.at, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ def explain(facts: Facts) -> Verdict:
     (for the next import); ``invalid`` (nothing in the row names a user). Of others: ``leaving``, ``unknown``, ``left``,
     ``never``.
     """
-    code, said = _of_member(facts) if facts.rows else _of_stranger(facts)
+    code, said = _in_flight(facts) or (_of_member(facts) if facts.rows else _of_stranger(facts))
     readable = [one for one in facts.profiles if one.readable]
     inside = any(one.inside for one in readable) if readable else bool(facts.here)
     right = (
@@ -194,6 +196,24 @@ def explain(facts: Facts) -> Verdict:
     )
     live = _live(facts, readable, None if code in _UNSURE else bool(facts.here)) if facts.profiles else ""
     return Verdict(code=code, sentence=f"{said.rstrip('.')}.{live}", as_it_should_be=right)
+
+
+def _in_flight(facts: Facts) -> tuple[Code, str] | None:
+    """What Braze has accepted of an import that has not ended is no stay yet."""
+    last = facts.last
+    if (
+        last is None
+        or last.ended
+        or last.answer != "accepted"
+        or (last.action == "leave") != bool(facts.here)
+    ):
+        return None
+    where = "In the source" if facts.wanted else "Not in the source"
+    what = "their removal was accepted" if last.action == "leave" else "they were accepted"
+    return (
+        "under_way",
+        f"{where}, and {what} by Braze in run {last.run_id} of {minute(last.at)}, which has not ended",
+    )
 
 
 def _of_member(facts: Facts) -> tuple[Code, str]:
@@ -302,7 +322,10 @@ def _since(facts: Facts, stay: Stay) -> str:
     if last is None or last.at <= stay.entered_at or last.answer == "accepted":
         return ""
     if last.answer == "rejected":
-        return f" then; sent once more by run {last.run_id} they were rejected: {last.reason}"
+        what = (
+            "Braze refused their removal in" if last.action == "leave" else "they were rejected once more in"
+        )
+        return f" then; {what} run {last.run_id}: {last.reason}"
     return f" then; what run {last.run_id} of {minute(last.at)} sent since has no certain answer"
 
 

@@ -66,6 +66,7 @@ class RunEnd:
     :param wait_state: the sensor's state in Airflow's word, None when unknown.
     :param import_state: the import's state in Airflow's word, None when unknown.
     :param waiting_for: what the sensor last said it was waiting for.
+    :param why: why the import failed, where it left no result.
     :param link: where to look in Airflow's pages; only http and https addresses are shown.
     :param page: where the cohort's history is; the same.
     """
@@ -79,6 +80,7 @@ class RunEnd:
     wait_state: str | None = None
     import_state: str | None = None
     waiting_for: str | None = None
+    why: str | None = None
     link: str | None = None
     page: str | None = None
 

@@ -169,14 +169,18 @@ def tell_result(result: ImportResult, run: RunEnd) -> Story:
                 if count
             )
             changes = ", ".join(filter(None, (changes, left)))
-            strangers = " Users unknown to Braze stand in IMPORT_UNMATCHED." if result.unmatched else ""
+            refused = (
+                "Rejected users stand in the table IMPORT_REJECTED with Braze's reasons. "
+                if result.rejected
+                else ""
+            )
+            strangers = "Users unknown to Braze stand in IMPORT_UNMATCHED. " if result.unmatched else ""
             return Story(
                 tone="care",
                 headline=f"{words.done_in_part}{changes}",
                 lead=f"The {words.noun} succeeded in part: {changes}.",
                 error=error,
-                advice=f"Rejected users stand in the table IMPORT_REJECTED with Braze's reasons.{strangers} "
-                f"{words.rest}",
+                advice=f"{refused}{strangers}{words.rest}",
             )
         case "unchanged":
             return Story(
@@ -247,7 +251,8 @@ def tell_states(run: RunEnd) -> Story:
         return Story(
             tone="bad",
             headline="failed",
-            lead=f"Task {importing} failed and left no figures: its process may have died.",
+            lead=f"Task {importing} failed and left no figures{'' if run.why else ': its process may have died'}.",
+            error=run.why,
             advice=f"The log of {importing} has the details. Clear the task or wait for the next run: "
             f"{_GOES_ON}",
         )

@@ -9,6 +9,9 @@ from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 Purpose = Literal["import", "undo", "retire"]
 
+#: The XCom in which a task that failed without a result leaves why, as one sentence.
+WHY_KEY: Final = "failed_because"
+
 StartedBy = Literal["schedule", "trigger", "backfill", "asset", "command line", "other"]
 
 #: What stands in the history where an import of Airflow has its task.

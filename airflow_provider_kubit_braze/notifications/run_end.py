@@ -8,6 +8,7 @@ from urllib.parse import quote
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_kubit_braze.core.mail import RunEnd, read_result, render_mail
 from airflow_provider_kubit_braze.core.readiness import REASON_KEY
+from airflow_provider_kubit_braze.core.run import WHY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ def mail_of_run(
     states = {**_states(context, [one for one in (wait_task_id, import_task_id) if one]), **(known or {})}
     wait_state = states.get(wait_task_id) if wait_task_id else None
     waiting_for = ti.xcom_pull(task_ids=wait_task_id, key=REASON_KEY) if wait_task_id else None
+    why = ti.xcom_pull(task_ids=import_task_id, key=WHY_KEY)
     look_at = wait_task_id if wait_task_id and wait_state == "failed" else import_task_id
     run = RunEnd(
         dag_id=ti.dag_id,
@@ -49,6 +51,7 @@ def mail_of_run(
         wait_state=wait_state,
         import_state=states.get(import_task_id),
         waiting_for=waiting_for if isinstance(waiting_for, str) else None,
+        why=why if isinstance(why, str) else None,
         link=_link_to(look_at, ti),
         page=_page_of(cohort_id, ti) if AIRFLOW_V_3_1_PLUS else None,
     )

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.report import ImportResult
-from airflow_provider_kubit_braze.core.run import is_on
+from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
 from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
     CohortConfigError,
@@ -217,7 +217,7 @@ class CohortToBrazeOperator(BaseOperator):
         :raises AirflowFailException: when it failed and no retry can help.
         :raises KubitBrazeError: when it failed and a retry may help.
         """
-        end = self.attempt(lambda: self.run_import(context))
+        end = self.attempt(context, lambda: self.run_import(context))
         if end.error is None:
             cohort = self.the_cohort()
             if cohort.verify is not None and end.result.outcome in ("success", "partial"):
@@ -236,16 +236,19 @@ class CohortToBrazeOperator(BaseOperator):
 
         return run_import(self.the_cohort(), **self.import_arguments(context))
 
-    def attempt(self, work: Callable[[], _T]) -> _T:
+    def attempt(self, context: Context, work: Callable[[], _T]) -> _T:
         """Do ``work``, which ``on_kill`` can end, and say whether a retry can help when it raises.
 
-        :raises AirflowFailException: when it cannot.
+        Why it raised is left as XCom, for the mail and the page: there is no result then.
+
+        :raises AirflowFailException: when no retry can help.
         """
         self._stop = threading.Event()
         try:
             return work()
-        except KubitBrazeError as error:
-            if error.retry_helps:
+        except (KubitBrazeError, AirflowFailException) as error:
+            context["ti"].xcom_push(key=WHY_KEY, value=str(error))
+            if isinstance(error, AirflowFailException) or error.retry_helps:
                 raise
             raise AirflowFailException(str(error)) from None
 

@@ -23,7 +23,7 @@ def progress_teller(ti: Any) -> Callable[[int, int], None] | None:
 
     :param ti: the running task instance.
     """
-    if not AIRFLOW_V_3_1_PLUS:
+    if not AIRFLOW_V_3_1_PLUS or not _may_be_asked_beside_others():
         return None
     works = True
 
@@ -38,3 +38,11 @@ def progress_teller(ti: Any) -> Callable[[int, int], None] | None:
             log.warning("The pages show no progress of this import: %s", type(error).__name__)
 
     return tell
+
+
+def _may_be_asked_beside_others() -> bool:
+    """Whether threads may talk to Airflow at the same time: in 3.1 they read each other's answers, or wait for ever."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return comms is None or hasattr(comms, "_thread_lock")

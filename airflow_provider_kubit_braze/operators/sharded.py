@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_kubit_braze.core.report import ImportResult
-from airflow_provider_kubit_braze.core.run import ImportOptions
+from airflow_provider_kubit_braze.core.run import WHY_KEY, ImportOptions
 from airflow_provider_kubit_braze.exceptions import ImportStoppedError
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
 
@@ -56,7 +56,7 @@ class PlanImportOperator(CohortToBrazeOperator):
             with _work(self, context) as work:
                 return plan_shards(work, shards=work.cohort.shards)
 
-        found = self.attempt(plan)
+        found = self.attempt(context, plan)
         if isinstance(found, ShardedPlan):
             context["ti"].xcom_push(key=PLAN_KEY, value=asdict(found))
             return list(range(1, found.shards + 1))
@@ -104,7 +104,7 @@ class DeliverShardOperator(CohortToBrazeOperator):
             names = ("data_points", "requests", "retries", "throttled_seconds")
             return {name: getattr(spent, name) for name in names}
 
-        return self.attempt(deliver)
+        return self.attempt(context, deliver)
 
 
 class CommitImportOperator(CohortToBrazeOperator):
@@ -145,12 +145,16 @@ def _work(task: CohortToBrazeOperator, context: Context) -> AbstractContextManag
     if not isinstance(task, PlanImportOperator):
         # What the run was asked for concerns its plan.
         arguments["options"] = ImportOptions()
+    # The page shows the progress of one task.
+    arguments["tell"] = None
     return Work.begun(task.the_cohort(), **arguments)
 
 
 def _planned(context: Context, plan_task_id: str) -> dict[str, Any]:
     found = context["ti"].xcom_pull(task_ids=plan_task_id, key=PLAN_KEY)
     if not isinstance(found, dict):
+        if why := context["ti"].xcom_pull(task_ids=plan_task_id, key=WHY_KEY):
+            raise AirflowFailException(f"The import was not planned: {why}")
         raise AirflowFailException(
             f"There is no plan to go on with: task {plan_task_id} made none, and its log says why."
         )

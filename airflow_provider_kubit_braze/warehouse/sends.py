@@ -1,15 +1,21 @@
 """The record of campaigns sent to cohorts: it keeps a retry from sending again, and tells later who got what.
 
+What is sent is part of a row's key, and the number of a mapped task is not: whatever order a cleared run's messages
+come in, each of them goes out once.
+
 A row is written before the request goes out, and says ``sending`` until its end is known. So whatever happens to the
 task in between, the next try finds that there may have been a send, and stops.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.place import Place
 from airflow_provider_kubit_braze.exceptions import NeverImportedError
 
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
     from airflow_provider_kubit_braze.warehouse.stays import Key
+
+_WHAT = "KIND, MESSAGE_ID, COHORT_ID, PLACE"
 
 _ENDS = "STATE, MESSAGE_ID, MEMBERS, SEND_ID, SCHEDULED_FOR, DISPATCH_ID, SCHEDULE_ID, BEGUN_AT, TRY_NUMBER, OWNER"
 
@@ -53,21 +61,48 @@ class Recorded:
 
 
 class Sends:
-    """One task instance's row in the record.
+    """The row of one message of a task in the record.
 
     :param session: a Snowflake session in autocommit mode.
     :param tables: the state tables.
     :param workspace: key of the Braze workspace; deployments of one DAG for two of them may share the tables.
-    :param identity: the task instance; each sends at most once in a DAG run.
+    :param identity: the task instance.
+    :param request: what is to be sent, at most once in a DAG run.
+    :param cohort_id: to which cohort.
     """
 
-    def __init__(self, session: Session, tables: Tables, *, workspace: str, identity: RunIdentity) -> None:
+    def __init__(
+        self,
+        session: Session,
+        tables: Tables,
+        *,
+        workspace: str,
+        identity: RunIdentity,
+        request: CampaignRequest,
+        cohort_id: str,
+    ) -> None:
         self._session = session
         self._table = tables.campaign_send
         self._identity = identity
         self._owner = uuid.uuid4().hex
+        self._workspace = workspace
         who = identity
-        self.key = f"{workspace}/{who.dag_id}/{who.run_id}/{who.task_id}/{who.map_index}"
+        self.key = f"{workspace}/{who.dag_id}/{who.run_id}/{who.task_id}/{_what(request, cohort_id)}"
+
+    def another(self) -> str | None:
+        """Return, of a task that is not mapped, what else it has sent in this DAG run, or may have; None: nothing."""
+        who = self._identity
+        if who.map_index >= 0:
+            return None
+        rows = self._session.rows(
+            f"SELECT {_WHAT} FROM {self._table} WHERE WORKSPACE = %s AND DAG_ID = %s AND RUN_ID = %s "
+            "AND TASK_ID = %s AND SEND_KEY <> %s AND STATE <> 'not_sent' LIMIT 1",
+            (self._workspace, who.dag_id, who.run_id, who.task_id, self.key),
+        )
+        if not rows:
+            return None
+        kind, message_id, cohort_id, place = rows[0]
+        return f"{in_words(kind)} {message_id} to cohort {cohort_id} under {Place.parse(place).words}"
 
     def look(self) -> Recorded | None:
         """Return what an earlier try of this task made of the send; None when there was none."""
@@ -168,6 +203,14 @@ class Sends:
         )
 
 
+def _what(request: CampaignRequest, cohort_id: str) -> str:
+    """Say what is sent to whom; recipients, who are no everybody, by a digest: no user is named."""
+    to = "/".join((request.kind, request.message_id, cohort_id, request.attribute))
+    if request.broadcast:
+        return to
+    return f"{to}/{hashlib.sha256(json.dumps(sorted(request.recipients)).encode()).hexdigest()[:16]}"
+
+
 def members_at(session: Session, tables: Tables, key: Key, place: Place) -> int:
     """Return how many users of a cohort Braze shows at a place, as far as it accepted.
 
@@ -182,10 +225,11 @@ def members_at(session: Session, tables: Tables, key: Key, place: Place) -> int:
     )
     by_place = {name: (int(now), int(ever)) for name, now, ever in rows}
     now, ever = by_place.get(str(place), (0, 0))
-    if ever:
-        return now
     workspace, cohort_id = key
+    # Whoever left one place for another is not in a cohort that is empty.
     others = sorted(Place.parse(name).words for name, (inside, _) in by_place.items() if inside)
+    if ever and (now or not others):
+        return now
     if others:
         partner = any(name.startswith("partner_cohort:") for name, (inside, _) in by_place.items() if inside)
         why = ", and Braze's API cannot filter by a partner cohort" if partner else ""

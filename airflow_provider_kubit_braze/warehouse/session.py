@@ -84,12 +84,14 @@ def is_contention(error: BaseException) -> bool:
 class Session:
     """A Snowflake connection of one thread.
 
-    :param connection: a connection of the Snowflake connector, in its default autocommit mode.
+    :param connection: a connection of the Snowflake connector; what it does counts at once, also where an account, a
+        user or the connection says otherwise: what is noted before a request goes out must not be taken back.
     :param tag: what the ``QUERY_TAG`` of every statement says, as JSON.
     """
 
     def __init__(self, connection: SnowflakeConnection, *, tag: dict[str, str]) -> None:
         self.connection = connection
+        self.execute("ALTER SESSION SET AUTOCOMMIT = TRUE")
         # Not through session_parameters: with those the hook's connection does not roll back.
         try:
             self.execute("ALTER SESSION SET QUERY_TAG = %s", (json.dumps(tag, sort_keys=True),))

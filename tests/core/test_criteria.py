@@ -526,6 +526,16 @@ def test_any_text_is_one_literal(value: str) -> None:
     assert _literals(text) == [value]
 
 
+def test_a_list_of_text_and_numbers_is_refused_before_snowflake_converts_a_column_for_it() -> None:
+    with pytest.raises(CohortConfigError, match="mixes text with numbers"):
+        criteria({"where": {"ZIP": [12345, "SW1A"]}})
+    assert "IN ('12345', 'SW1A')" in criteria({"where": {"ZIP": ["12345", "SW1A"]}}).sql()
+
+
+def test_the_beginning_of_time_leaves_nothing_out() -> None:
+    assert "DATE" in criteria({"did": "x", "since": "0001-01-01"}).sql().upper()
+
+
 @pytest.mark.parametrize("key", ["from", "user", "event", "time", "keep", "column", "where"])
 @pytest.mark.parametrize(
     "name", ["A; DROP TABLE X", "A) OR (1=1", "A--", "A/*", '"A', '"A"B"', "A'", "", "A\n", "Ä"]

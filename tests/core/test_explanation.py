@@ -72,7 +72,7 @@ CLOSED: dict[str, Any] = {"left_at": NOW - timedelta(days=2), "left_run": "r3"}
             {"rows": [ROW], "stays": [stay()], "changes": [sent("rejected", "refresh", reason="bad id")]},
             "in",
             True,
-            "accepted then; sent once more by run r2 they were rejected: bad id",
+            "accepted then; they were rejected once more in run r2: bad id",
         ),
         (
             {"rows": [ROW], "stays": [stay()], "changes": [sent("unknown", "leave")]},

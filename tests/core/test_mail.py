@@ -401,11 +401,28 @@ def test_what_was_only_planned_is_not_called_done() -> None:
 )
 def test_the_error_and_what_to_do_are_told_in_both_parts(outcome: str, what_to_do: str) -> None:
     sentence = "31 % of the cohort would leave, max_removed is 30%."
-    mail = render_mail(RUN, replace(RESULT, outcome=outcome, error=sentence))  # type: ignore[arg-type]
+    rejected = int(outcome == "partial")
+    result = replace(RESULT, outcome=outcome, error=sentence, rejected=rejected)  # type: ignore[arg-type]
+    mail = render_mail(RUN, result)
 
     for body in (mail.text, seen(mail)):
         assert what_to_do in body
         assert sentence in body
+
+
+def test_nobody_is_sent_to_a_table_where_nobody_is() -> None:
+    text = render_mail(RUN, replace(RESULT, outcome="partial", unknown=3)).text
+
+    assert "IMPORT_REJECTED" not in text
+    assert "Changes without a certain answer are sent again" in text
+
+
+def test_why_an_import_left_no_figures_is_told_where_it_is_known() -> None:
+    run = replace(RUN, import_state="failed", why="The state tables cannot be created in schema X.")
+
+    for body in ((mail := render_mail(run, None)).text, seen(mail)):
+        assert "The state tables cannot be created in schema X." in body
+        assert "may have died" not in body
 
 
 def test_a_result_that_ended_well_is_not_called_a_success_when_its_task_failed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,3 +69,15 @@ def test_an_xcom_that_cannot_be_written_ends_the_telling_and_nothing_else(
     assert pushed == [{"key": "progress", "value": {"sent": sent, "total": 9}} for sent in (1, 2)]
     assert "ConnectionError" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+def test_nothing_is_told_where_threads_would_read_each_others_answers(
+    monkeypatch: pytest.MonkeyPatch, is_safe: bool
+) -> None:
+    from airflow.sdk.execution_time import task_runner
+
+    comms = SimpleNamespace(_thread_lock=None) if is_safe else SimpleNamespace()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+
+    assert (progress_teller(object()) is not None) == is_safe

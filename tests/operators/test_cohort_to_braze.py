@@ -681,3 +681,21 @@ def test_an_import_that_failed_is_not_verified(imports: Importer, looks: Looks) 
 
     with pytest.raises(AirflowFailException, match="too many"):
         operator(**FIELDS, verify=VERIFY).execute(context())
+
+
+@pytest.mark.parametrize(
+    "error", [StateSchemaError("Let an administrator run: GRANT X."), CohortBusyError("Busy.")]
+)
+def test_why_it_failed_without_a_result_is_left_for_mail_and_page(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> ImportEnd:
+        raise error
+
+    task, about = CohortToBrazeOperator(task_id="load", **FIELDS), context()
+    monkeypatch.setattr(task, "run_import", refuse)
+
+    with pytest.raises((StateSchemaError, CohortBusyError, AirflowFailException)):
+        task.execute(about)
+
+    assert about["ti"].xcoms == {"failed_because": str(error)}

@@ -71,12 +71,12 @@ class World:
                 (WORKSPACE, place, user, left, held_out),
             )
 
-    def run(self, operator: Any = None, *, run_id: str = "r1", **fields: Any) -> Any:
+    def run(self, operator: Any = None, *, run_id: str = "r1", map_index: int = -1, **fields: Any) -> Any:
         """Run the task, each time as its next try."""
         self.try_number += 1
         task = operator or campaign(**fields)
         ti = SimpleNamespace(
-            dag_id="d", run_id=run_id, task_id=task.task_id, map_index=-1, try_number=self.try_number
+            dag_id="d", run_id=run_id, task_id=task.task_id, map_index=map_index, try_number=self.try_number
         )
         context: Any = {"ti": ti, "params": {}}
         return task.execute(context)
@@ -222,6 +222,53 @@ def test_a_second_try_in_the_same_run_sends_nothing_and_says_what_was_sent(world
     assert world.requests() == 1
 
 
+def test_a_mapped_task_sends_each_message_once_in_whatever_order_they_come(world: World) -> None:
+    world.braze.configure(campaigns=["A", "B"])
+    world.run(campaign_id="A", map_index=0)
+    world.braze.fault("status", SEND, status=429)
+    with pytest.raises(BrazeUnavailableError):
+        world.run(campaign_id="B", map_index=1)
+
+    # The run is cleared, and upstream names them the other way round.
+    world.run(campaign_id="B", map_index=0)
+    assert world.run(campaign_id="A", map_index=1)["message_id"] == "A"
+
+    assert world.record("MESSAGE_ID, STATE") == [("A", "sent"), ("B", "sent")]
+    assert len(world.sent_to()) == 2
+
+
+def test_a_task_that_was_changed_and_cleared_neither_sends_nor_lies(world: World) -> None:
+    world.braze.configure(campaigns=["A", "B"])
+    world.run(campaign_id="A")
+
+    with pytest.raises(
+        AirflowFailException, match=r"has sent campaign A to cohort vips under .* start a new DAG run"
+    ):
+        world.run(campaign_id="B")
+
+    assert world.record("MESSAGE_ID, STATE") == [("A", "sent")]
+    assert world.run(campaign_id="B", run_id="r2")["message_id"] == "B"
+
+
+def test_other_recipients_are_another_send(world: World) -> None:
+    for index, recipient in enumerate(("u1", "u2", "u1")):
+        world.run(broadcast=False, recipients=[recipient], map_index=index)
+
+    assert world.sent_to() == [{"u1"}, {"u2"}]
+
+
+def test_a_cohort_that_has_moved_to_another_attribute_is_refused_and_not_called_empty(world: World) -> None:
+    world.session.execute(
+        f"UPDATE {world.tables.membership} SET LEFT_AT = SYSDATE() WHERE PLACE = %s",
+        (f"attribute:{ATTRIBUTE}",),
+    )
+    world.fill("attribute:renamed")
+
+    with pytest.raises(AirflowFailException, match="but under"):
+        world.run()
+    assert world.requests() == 0
+
+
 def test_another_run_sends_again(world: World) -> None:
     world.run()
     world.run(run_id="r2")
@@ -305,8 +352,18 @@ def test_of_two_tries_that_write_at_the_same_time_none_or_one_sends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = RunIdentity(dag_id="d", run_id="r1", task_id="send")
-    first, second = (Sends(world.session, world.tables, workspace=WORKSPACE, identity=who) for _ in range(2))
     request = campaign().the_request()
+    first, second = (
+        Sends(
+            world.session,
+            world.tables,
+            workspace=WORKSPACE,
+            identity=who,
+            request=request,
+            cohort_id="vips",
+        )
+        for _ in range(2)
+    )
     key = (WORKSPACE, "vips")
     assert first.begin(request, key=key, members=2).mine
     # The second one looked before the first one wrote.

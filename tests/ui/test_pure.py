@@ -136,6 +136,32 @@ def test_events_and_runs_make_one_history_newest_first(page: Page) -> None:
     assert rows[1]["unread"] is True
 
 
+def test_a_run_that_was_cleared_and_failed_is_not_the_success_it_was(page: Page) -> None:
+    told = event("r1", "2026-01-01T09:05:00Z", 10)
+    failed = run_of("r1", "2026-01-01T12:00:00Z", "failed")
+    assert [row["outcome"] for row in joined(page, [told], [failed])] == ["failed"]
+    # Another task of the run failed after the import: the import is what it was.
+    failed = run_of("r1", "2026-01-01T09:00:00Z", "failed")
+    assert [row["outcome"] for row in joined(page, [told], [failed])] == ["success"]
+
+
+def test_of_a_run_that_was_cleared_the_newest_event_counts(page: Page) -> None:
+    code = """async (events) => {
+        const [{ Store }, m] = await Promise.all(
+            ["store.js", "model.js"].map((name) => import(new URL(name, document.baseURI))));
+        const store = new Store();
+        store.addImports(m.importsOf(events));
+        return store.rows("d").map((row) => row.result.users_imported);
+    }"""
+    events = [event("r1", "2026-01-01T12:00:00Z", 20), event("r1", "2026-01-01T09:00:00Z", 10)]
+    assert page.evaluate(code, events) == page.evaluate(code, events[::-1]) == [20]
+
+
+def test_a_run_that_another_dag_started_is_not_called_manual(page: Page) -> None:
+    run = run_of("r1", "2026-01-01T09:00:00Z", "failed", run_type="manual", triggered_by="operator")
+    assert [row["by"] for row in joined(page, [], [run])] == ["Another DAG"]
+
+
 def test_a_run_that_was_started_anew_is_under_way_again_whatever_it_said_before(page: Page) -> None:
     old = {
         "dagId": "d",
@@ -198,3 +224,19 @@ def test_cohorts_are_searched_by_every_word_and_sorted_worst_first(page: Page) -
     assert names(search="alpha TWO") == ["Alpha two"]
     assert names(sort="last") == ["Beta", "Alpha two", "Alpha one"]
     assert names(sort="users", down=True) == ["Alpha one", "Alpha two", "Beta"]
+
+
+@pytest.mark.parametrize(
+    ("paused", "due", "missed"),
+    [
+        (True, "2026-01-01T09:00:00Z", True),
+        (True, "2199-01-01T09:00:00Z", False),
+        (True, None, False),
+        (False, "2026-01-01T09:00:00Z", False),
+    ],
+)
+def test_what_was_due_while_a_cohort_was_paused_is_known(
+    page: Page, paused: bool, due: str | None, missed: bool
+) -> None:
+    dag = {"dag_id": "d", "dag_display_name": "D", "is_paused": paused, "next_dagrun_run_after": due}
+    assert call(page, "model.js", "cohortOf", dag)["missed"] is missed

@@ -103,7 +103,8 @@ class Oracle:
             return False
         if "not" in asked and _among(value, asked["not"]):
             return False
-        if _windowed(asked) and not self._inside(moment(value), asked):
+        # What a property says may lie ahead; only a window that ends now leaves the future out.
+        if _windowed(asked) and not self._inside(moment(value), asked, ahead="within" not in asked):
             return False
         for text, holds in (("starts_with", str.startswith), ("contains", str.__contains__)):
             if text in asked and (value is None or not holds(value, asked[text])):
@@ -117,8 +118,8 @@ class Oracle:
                 return False
         return True
 
-    def _inside(self, when: datetime | None, window: Mapping[str, Any]) -> bool:
-        if when is None or when > self.now:
+    def _inside(self, when: datetime | None, window: Mapping[str, Any], *, ahead: bool = False) -> bool:
+        if when is None or (when > self.now and not ahead):
             return False
         if "within" in window and when < self.now - duration(window["within"]):
             return False

@@ -340,6 +340,9 @@ def test_criteria_say_what_the_demos_sql_says(
 # -- edges ----------------------------------------------------------------------------------------------------------
 
 
+_OPEN_ENDED: tuple[dict[str, Any], ...] = ({"since": "1997-08-02T12:00"}, {"before": "1997-09-02"})
+
+
 @pytest.mark.parametrize("column", ["NTZ", "TZ"])
 @pytest.mark.parametrize(
     ("window", "inside"),
@@ -363,7 +366,9 @@ def test_a_window_holds_its_first_moment_and_now_whatever_the_columns_type(
         {"sum": {"column": "ONE", "over": 0, **window}},
     ):
         criteria = {"from": edges, "user": "NAME", "time": column, "all": [condition]}
-        assert found(connection, criteria) == inside, condition
+        # What a property says may lie ahead, unless the window ends now.
+        ahead = {"late"} if "where" in condition and window in _OPEN_ENDED else set()
+        assert found(connection, criteria) == inside | ahead, condition
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class Stub:
 
     def execute(self, sql: str, params: object = None) -> None:
         self.executed.append(sql.split()[0])
-        if error := self.fails.get(self.executed[-1]):
+        if (error := self.fails.get(self.executed[-1])) and "AUTOCOMMIT" not in sql:
             raise error
 
 
@@ -182,5 +182,18 @@ def test_a_rollback_that_fails_does_not_hide_the_reason_for_it(caplog: pytest.Lo
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert stub.executed == ["ALTER", "BEGIN", "INSERT", "ROLLBACK"]
+    assert stub.executed == ["ALTER", "ALTER", "BEGIN", "INSERT", "ROLLBACK"]
     assert "Snowflake did not roll back: Connection reset" in caplog.text
+
+
+def test_what_a_session_writes_counts_at_once_whatever_the_connection_says(
+    kubit_braze_sandbox: Sandbox,
+) -> None:
+    session = Session(kubit_braze_sandbox.connect(autocommit=False), tag={"app": "tests"})
+    session.execute("CREATE TABLE COUNTS_AT_ONCE (N INTEGER)")
+    session.execute("INSERT INTO COUNTS_AT_ONCE SELECT 1")
+    session.close()
+
+    other = Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})
+    assert other.rows("SELECT N FROM COUNTS_AT_ONCE") == [(1,)]
+    other.close()

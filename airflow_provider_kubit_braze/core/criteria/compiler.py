@@ -166,6 +166,9 @@ class _Compiler:
             ago = [start for _, start in times if isinstance(start, timedelta)]
             since = [start for _, start in times if isinstance(start, datetime)]
             bounds = [self._ago(max(ago) + _SLACK)] if ago else []
+            if since and min(since).replace(tzinfo=None) - datetime.min <= _SLACK:
+                # From the beginning of time: there is nothing to leave out.
+                return found
             bounds += [moment_sql(min(since) - _SLACK)] if since else []
             earliest = bounds[0] if len(bounds) == 1 else exp.Least(this=bounds[0], expressions=bounds[1:])
             found.append(exp.GTE(this=column_sql(times[0][0]), expression=earliest))
@@ -283,7 +286,8 @@ class _Compiler:
                 exp.func("CONTAINS", column_sql(name), literal_sql(test.contains), dialect="snowflake")
             )
         if test.has_window:
-            found += self._window(clock_sql(column_sql(name)), test)
+            # A renewal or the end of a trial may well lie ahead; only a window that ends now leaves the future out.
+            found += self._window(clock_sql(column_sql(name)), test, until_now=test.within is not None)
         return found
 
     # -- time ---------------------------------------------------------------------------------------------------

@@ -72,7 +72,14 @@ def _read_values(value: object) -> tuple[Value, ...]:
             f"the list holds {len(value):,} values and not at most {MAX_VALUES:,}",
             fix="put them into a table and name it with from",
         )
-    return tuple(_parse_value(one) for one in value)
+    parsed = tuple(_parse_value(one) for one in value)
+    kinds = {"text" if isinstance(one, str) else "other" for one in parsed if one is not None}
+    if len(kinds) > 1:
+        raise CohortConfigError(
+            "the list mixes text with numbers or true and false, which Snowflake would convert the whole column for",
+            fix="put every value in quotes for a column of text, or none of them",
+        )
+    return parsed
 
 
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}

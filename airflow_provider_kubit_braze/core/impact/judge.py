@@ -151,9 +151,11 @@ class _Reading:
             intervals = self._intervals(measure, 1 - FALSE_ALARMS)
             joint = self._intervals(measure, 1 - FALSE_ALARMS / compared) if compared > 1 else intervals
             extra = _scaled(intervals.difference, users)
-            detectable = self._detectable(measure, 0)
+            detectable = self._detectable(measure, 0, compared)
             if not self._is_enough(detectable):
-                days = self._power.days_until(lambda more: self._detectable(measure, more), self._worth)
+                days = self._power.days_until(
+                    lambda more: self._detectable(measure, more, compared), self._worth
+                )
         effect = Effect(
             measure=measure,
             currency=experiment.treated.revenue.currency
@@ -188,12 +190,12 @@ class _Reading:
     def _is_enough(self, detectable: float | None) -> bool:
         return detectable is not None and detectable <= self._worth
 
-    def _detectable(self, measure: Measure, days: float) -> float | None:
+    def _detectable(self, measure: Measure, days: float, compared: int) -> float | None:
         of_measure = {
             "conversion": self._power.detectable_conversion,
             "revenue": self._power.detectable_revenue,
         }[measure]
-        found: float | None = of_measure(self._experiment, days)
+        found: float | None = of_measure(self._experiment, days, compared=compared)
         return found
 
     def _intervals(self, measure: Measure, confidence: float) -> Intervals:

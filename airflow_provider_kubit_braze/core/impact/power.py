@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 #: The chance to see a difference that is there.
 POWER = 0.8
 
-_Z_TEST, _Z_POWER = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(POWER)
+_Z_POWER = NormalDist().inv_cdf(POWER)
 
 #: A time longer than this is no plan any more.
 LONGEST_DAYS = 3650
 
 
-def detectable_conversion(experiment: Experiment, days: float = 0) -> float | None:
+def detectable_conversion(experiment: Experiment, days: float = 0, *, compared: int = 1) -> float | None:
     """Return the least lift of conversion that so many users show, as a share of the control group's rate.
 
     :param experiment: with users in both groups.
     :param days: count on the new users of so many more days.
+    :param compared: campaigns that are judged together: each has to pass a test that is so much stricter.
     :return: None when not even everybody converting would be enough.
     """
     n1, n0 = _users(experiment, days)
+    z = _z_test(compared)
     # Half a converter more: a rate of 0 would promise that one converter is a finding.
     base = (experiment.control.converters + experiment.treated.converters + 0.5) / (
         experiment.control.users + experiment.treated.users + 1
@@ -42,7 +44,7 @@ def detectable_conversion(experiment: Experiment, days: float = 0) -> float | No
 
     def is_seen(rate: float) -> bool:
         pooled = (n1 * rate + n0 * base) / (n1 + n0)
-        needed = _Z_TEST * math.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n0))
+        needed = z * math.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n0))
         needed += _Z_POWER * math.sqrt(rate * (1 - rate) / n1 + base * (1 - base) / n0)
         return rate - base >= needed
 
@@ -55,17 +57,18 @@ def detectable_conversion(experiment: Experiment, days: float = 0) -> float | No
     return high / base - 1
 
 
-def detectable_revenue(experiment: Experiment, days: float = 0) -> float:
+def detectable_revenue(experiment: Experiment, days: float = 0, *, compared: int = 1) -> float:
     """Return the least lift of revenue per user that so many users show, as a share of what both groups spend.
 
     :param experiment: with buyers and revenue in both groups.
     :param days: count on the new users of so many more days.
+    :param compared: campaigns that are judged together.
     """
     n1, n0 = _users(experiment, days)
     treated, control = sums_of(experiment.treated), sums_of(experiment.control)
     of_treated, of_control = errors(treated, control)
     mean = (treated.total + control.total) / (treated.users + control.users)
-    return float((_Z_TEST + _Z_POWER) * math.sqrt(of_treated / n1 + of_control / n0) / mean)
+    return float((_z_test(compared) + _Z_POWER) * math.sqrt(of_treated / n1 + of_control / n0) / mean)
 
 
 def days_until(detectable: Callable[[float], float | None], worth: float) -> int | None:
@@ -86,6 +89,11 @@ def days_until(detectable: Callable[[float], float | None], worth: float) -> int
         middle = (low + high) // 2
         low, high = (low, middle) if is_seen(middle) else (middle, high)
     return high
+
+
+def _z_test(compared: int) -> float:
+    """Return how many errors off a finding has to be, at the first of Holm's steps: the strictest one."""
+    return NormalDist().inv_cdf(1 - 0.05 / compared / 2)
 
 
 def _users(experiment: Experiment, days: float) -> tuple[float, float]:

@@ -110,6 +110,10 @@ def _range(effect: Effect) -> str:
         return "without an interval"
     if effect.lift is None:
         return f"a difference from {_difference(effect)} (95% interval)"
+    if effect.compared > 1 and effect.joint_intervals and effect.verdict is Verdict.NONE_FOUND:
+        # One campaign's own interval may leave out 0 where all of them together show nothing.
+        together = change_range(effect.joint_intervals.lift)
+        return f"which is compatible with {together} (95% interval for all {effect.compared} at once)"
     return f"which is compatible with {change_range(effect.intervals.lift)} (95% interval)"
 
 

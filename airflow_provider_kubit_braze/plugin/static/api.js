@@ -4,7 +4,6 @@ import { LIVE, TAG, IMPORT_TASK, WAIT_TASK } from "./model.js";
 
 const API = new URL("../api/v2/", document.baseURI);
 const PAGE = 100;
-const FAILED = 200;
 const AT_ONCE = 6;
 
 export class ApiError extends Error {
@@ -96,7 +95,7 @@ async function runs(dagIds, states, limit) {
 }
 
 // What no event tells: runs under way, and runs that failed.
-export async function otherRuns(dagIds, failed = FAILED) {
+export async function otherRuns(dagIds, failed = Math.max(200, 2 * dagIds.length)) {
   if (!dagIds.length) return [];
   const found = await Promise.all([runs(dagIds, LIVE, dagIds.length), runs(dagIds, ["failed"], failed)]);
   return found.flat();
@@ -127,7 +126,19 @@ function parsed(text) {
 }
 
 export const resultOf = (row) => xcom(row, IMPORT_TASK, "return_value");
-export const waitingFor = (row) => xcom(row, WAIT_TASK, "waiting_for");
+
+// What the sensor waited for is why a run failed only where the sensor itself gave up.
+export async function waitingFor(row) {
+  const path = `dags/${segment(row.dagId)}/dagRuns/${segment(row.runId)}/taskInstances/${WAIT_TASK}`;
+  try {
+    return (await call(path)).state === "failed" ? await xcom(row, WAIT_TASK, "waiting_for") : null;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+export const failedBecause = (row) => xcom(row, IMPORT_TASK, "failed_because");
 export const progressOf = (row) => xcom(row, IMPORT_TASK, "progress");
 
 export function trigger(dagId, conf) {

@@ -22,6 +22,12 @@ const COLUMNS = [
 // A long name of a table may break after a dot or an underscore.
 const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, h("wbr")]);
 
+function inView(row) {
+  if (!row?.isConnected) return false;
+  const { top, bottom } = row.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+}
+
 // Kept while a history is open, so that Back leads to what was left.
 const view = { search: "", sort: "name", down: false };
 
@@ -167,7 +173,7 @@ export function cohortList(store, { href }) {
       // In busy times every twentieth look sees new cohorts and schedules too.
       if (store.age() > FRESH || ++looks % 20 === 0) await store.load();
       else await store.look();
-      for (const { dagId, running } of store.list()) if (running?.outcome === "running" && shown.has(dagId)) store.readProgress(running);
+      for (const { dagId, running } of store.list()) if (running?.outcome === "running" && inView(shown.get(dagId)?.row)) store.readProgress(running);
       problem.replaceChildren();
     } catch (error) {
       problem.replaceChildren(trouble(error, load));

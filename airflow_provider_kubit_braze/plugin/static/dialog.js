@@ -11,6 +11,10 @@ const OPTIONS = [
   ["undo", "Undo the last import", "Do not import; take back what the last import did."],
 ];
 
+const CONTRARY =
+  "An import was due while this cohort was paused, and Airflow does that one first, for real, when the schedule goes on. " +
+  "Use kubit-braze preview, or kubit-braze undo, on the command line instead.";
+
 export function refusal(error) {
   if (error.status === 401) return "Your session has ended. Log in to Airflow again, then come back to this page.";
   if (error.status === 403) return "Airflow does not let you do this: your role may look at cohorts, not change them.";
@@ -33,11 +37,14 @@ export function askForImport(cohort, started) {
     boxes.get("undo").disabled = chosen.full_resync;
     will.textContent = whatWillHappen(chosen, cohort);
     go.textContent = chosen.dry_run ? "Start dry run" : chosen.undo ? "Undo now" : "Import now";
-    go.disabled = cohort.paused && !resume.checked;
+    const contrary = cohort.missed && (chosen.dry_run || chosen.undo);
+    if (contrary) will.textContent = CONTRARY;
+    go.disabled = contrary || (cohort.paused && !resume.checked);
   }
 
   const paused = cohort.paused && h("div", { class: "note warn" },
     h("p", {}, "This cohort is paused, and Airflow starts nothing of a paused cohort. Its schedule has to go on first."),
+    cohort.missed && h("p", {}, "An import was due while it was paused. Airflow starts that one at once, without these options."),
     h("label", { class: "option", for: resume.id }, resume, h("span", {}, "Resume the schedule")));
 
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" },

@@ -24,7 +24,8 @@ export function say(text) {
 export function save(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = h("a", { href: url, download: name });
-  document.body.append(link);
+  // Airflow 3.1 lets nothing be downloaded out of its frame; the page around it may.
+  (around()?.document ?? document).body.append(link);
   link.click();
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 1000);

@@ -10,6 +10,7 @@ import { watch } from "./store.js";
 import { OUTCOMES, csv, fromNow, moment, number, preview, seconds, withoutAdvice } from "./words.js";
 
 const PAGE = 100;
+const isReversal = (result) => Boolean(result?.purpose) && result.purpose !== "import";
 const COLUMNS = ["Started", "Outcome", "Users imported", "Added", "Removed", "Rejected", "Data points", "Duration", "Started by", ""];
 const FIGURES = ["Users imported", "Added", "Removed", "Rejected", "Data points", "Duration"];
 // Left out where there is no room: the details have them.
@@ -94,7 +95,7 @@ export function cohortHistory(store, dagId, { home }) {
     const found = result.verification?.error ?? null;
     return [
       told.map((text) => h("p", {}, text)),
-      result.purpose && result.purpose !== "import" && h("p", {}, `This run was no import but: ${result.purpose}.`),
+      isReversal(result) && h("p", {}, `This run was no import but: ${result.purpose}.`),
       reasons.length > 0 && [h("p", {}, "Braze rejected users with these words:"),
         h("ul", {}, reasons.map(([reason, times]) => h("li", {}, `${reason}: ${number(times)}`)))],
       found && h("p", {}, found),
@@ -123,7 +124,8 @@ export function cohortHistory(store, dagId, { home }) {
     const done = row.outcome === "running" && store.progressOf(row);
     const line = h("tr", { "data-run": row.runId },
       h("th", { scope: "row" }, moment(row.at)),
-      h("td", {}, badge(row.outcome), done ? progress(done) : null),
+      h("td", {}, badge(row.outcome), done ? progress(done) : null,
+        isReversal(result) ? h("span", { class: "sub" }, result.purpose) : null),
       figure("Users imported", "users_imported"), figure("Added", "added"), figure("Removed", "removed"),
       figure("Rejected", "rejected"), figure("Data points", "data_points"),
       h("td", { class: lookOf("Duration") }, result ? seconds(result.duration_seconds) : live ? "…" : "–"),
@@ -145,7 +147,7 @@ export function cohortHistory(store, dagId, { home }) {
     if (latest?.outcome === "dry_run" && latest.result) {
       return h("div", { class: "note warn" }, h("strong", {}, `Dry run of ${moment(latest.at)}: nothing was sent`),
         preview(latest.result).map((text) => h("p", {}, text)),
-        h("button", { type: "button", onclick: ask }, "Import now"));
+        isReversal(latest.result) ? null : h("button", { type: "button", onclick: ask }, "Import now"));
     }
     if (!last && !loaded) return null;
     if (!last) return h("div", { class: "note" }, h("strong", {}, "This cohort was never imported."),
@@ -153,7 +155,7 @@ export function cohortHistory(store, dagId, { home }) {
     if (["failed", "stopped", "unclear"].includes(last.outcome)) {
       const why = withoutAdvice(last.result?.error ?? last.why ?? "Reading why …");
       return h("div", { class: "note bad" },
-        h("strong", {}, `The import of ${moment(last.at)} ${last.outcome === "stopped" ? "was stopped by a guard" : "failed"}.`),
+        h("strong", {}, `The ${isReversal(last.result) ? last.result.purpose : "import"} of ${moment(last.at)} ${last.outcome === "stopped" ? "was stopped by a guard" : "failed"}.`),
         h("p", {}, why),
         last.outcome === "stopped" && h("p", {}, "If this is right, start an import now and choose Override guards. If not, have the data put right first."));
     }

@@ -18,6 +18,8 @@ export function cohortOf(dag) {
     paused: dag.is_paused,
     next: dag.is_paused ? null : dag.next_dagrun_run_after ?? null,
     broken: dag.has_import_errors === true,
+    // Airflow runs at once what was due meanwhile, when a paused cohort's schedule goes on.
+    missed: dag.is_paused && Boolean(dag.next_dagrun_run_after) && Date.parse(dag.next_dagrun_run_after) <= Date.now(),
   };
 }
 
@@ -31,6 +33,7 @@ export function importsOf(events) {
     .map((event) => ({
       dagId: event.source_dag_id,
       runId: event.source_run_id,
+      told: normal(event.timestamp),
       at: event.extra.started_at || event.timestamp,
       outcome: event.extra.outcome,
       result: event.extra,
@@ -40,6 +43,7 @@ export function importsOf(events) {
 
 export function startedBy(run) {
   if (!run) return "–";
+  if (run.triggered_by === "operator") return "Another DAG";
   const automatic = { scheduled: "Schedule", backfill: "Backfill", asset_triggered: "Other data" }[run.run_type];
   return automatic ?? run.triggering_user_name ?? "By hand";
 }
@@ -52,6 +56,7 @@ export function importOfRun(run) {
     runId: run.dag_run_id,
     at: run.start_date ?? run.run_after,
     outcome,
+    began: normal(run.start_date),
     ended: run.end_date,
     result: null,
     why: null,
@@ -74,7 +79,8 @@ export function joinHistory(imports, runs, known = new Map()) {
   }
   for (const one of imports) {
     const run = rows.get(key(one));
-    if (LIVE.includes(run?.outcome)) continue;
+    // A run that was cleared and then failed: its event is of the time before.
+    if (LIVE.includes(run?.outcome) || (run?.state === "failed" && run.began > one.told)) continue;
     rows.set(key(one), { ...one, state: run?.state ?? null, by: run?.by ?? "–", unread: false });
   }
   return [...rows.values()].map((row) => ({ ...row, at: normal(row.at) })).sort(newestFirst);
@@ -104,9 +110,11 @@ export function fill(cohort, rows) {
 }
 
 // What became known of a run by its XCom.
-export function withResult(row, result, waitingFor) {
+export function withResult(row, result, waitingFor, failedBecause) {
   if (isResult(result)) return { ...row, outcome: result.outcome, result, at: normal(result.started_at) || row.at, unread: false };
-  const why = waitingFor
+  const why = failedBecause
+    ? failedBecause
+    : waitingFor
     ? `The cohort's data were not ready: ${waitingFor}`
     : "This run left no result of an import; its log says why.";
   return { ...row, why, unread: false };

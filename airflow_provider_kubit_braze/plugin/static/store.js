@@ -21,6 +21,7 @@ export class Store extends EventTarget {
     this.ready = false;
     this.asked = new Set();
     this.told = new Set();
+    this.reading = new Set();
     this.queue = [];
     this.working = 0;
     this.timer = null;
@@ -72,7 +73,8 @@ export class Store extends EventTarget {
   addImports(found) {
     for (const [dagId, some] of groupBy(found, (one) => one.dagId)) {
       const before = this.imports.get(dagId) ?? new Map();
-      for (const one of some) before.set(one.runId, one);
+      // Of a run that was cleared there are several, and the newest one counts.
+      for (const one of some) if (!(before.get(one.runId)?.told > one.told)) before.set(one.runId, one);
       this.imports.set(dagId, before);
     }
   }
@@ -114,7 +116,10 @@ export class Store extends EventTarget {
   // The short look while something runs: what is under way, what failed, what ended.
   async look() {
     const dagIds = [...this.cohorts.keys()];
-    const [runs, newest] = await Promise.all([api.otherRuns(dagIds, 20), api.newestEvents()]);
+    // As many as can have ended since the last look.
+    const states = [...this.runs.values()].flatMap((runs) => [...runs.values()].map((run) => run.state));
+    const failed = 20 + states.filter((state) => LIVE.includes(state)).length;
+    const [runs, newest] = await Promise.all([api.otherRuns(dagIds, failed), api.newestEvents()]);
     this.addImports(importsOf(newest.asset_events));
     this.addRuns(runs, dagIds);
     this.changed();
@@ -124,7 +129,12 @@ export class Store extends EventTarget {
   seen(dagId) {
     if (!this.complete && !this.asked.has(dagId) && (this.imports.get(dagId)?.size ?? 0) < SHOWN) {
       this.later(async () => {
-        this.addImports(importsOf(await api.eventsOf(dagId, { limit: SHOWN })));
+        try {
+          this.addImports(importsOf(await api.eventsOf(dagId, { limit: SHOWN })));
+        } catch (error) {
+          this.asked.delete(dagId);
+          throw error;
+        }
         this.told.add(dagId);
       });
     }
@@ -142,10 +152,14 @@ export class Store extends EventTarget {
       let known;
       try {
         const result = await api.resultOf(row);
-        known = withResult(row, result, result ? null : await api.waitingFor(row));
+        const why = result ? null : await api.failedBecause(row);
+        known = withResult(row, result, result || why ? null : await api.waitingFor(row), why);
       } catch (error) {
         // Somebody may see that a run has failed and not what its tasks have said.
-        if (error.status !== 403) throw error;
+        if (error.status !== 403) {
+          this.asked.delete(name);
+          throw error;
+        }
         known = { ...row, why: "Airflow does not let you see why.", unread: false };
       }
       this.known.set(`${row.dagId} ${row.runId}`, known);
@@ -153,9 +167,17 @@ export class Store extends EventTarget {
   }
 
   readProgress(row) {
+    const name = `${row.dagId} ${row.runId}`;
+    // Once at a time, or a slow Airflow would be asked the same ever more often.
+    if (this.reading.has(name)) return;
+    this.reading.add(name);
     this.later(async () => {
-      const value = await api.progressOf(row);
-      if (value && Number.isFinite(value.total)) this.progress.set(`${row.dagId} ${row.runId}`, value);
+      try {
+        const value = await api.progressOf(row);
+        if (value && Number.isFinite(value.total)) this.progress.set(name, value);
+      } finally {
+        this.reading.delete(name);
+      }
     });
   }
 

@@ -98,6 +98,7 @@ export function preview(result) {
 const CSV_COLUMNS = [
   ["started", (row) => row.at],
   ["outcome", (row) => row.outcome],
+  ["purpose", (row) => row.result?.purpose],
   ["users_imported", (row) => row.result?.users_imported],
   ["members", (row) => row.result?.members],
   ["added", (row) => row.result?.added],

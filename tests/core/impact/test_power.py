@@ -36,6 +36,16 @@ def test_the_detectable_lift_of_revenue_is_2_8_standard_errors() -> None:
     assert detectable_revenue(experiment()) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_test_among_twenty_sees_less() -> None:
+    alone, among = (detectable_revenue(experiment(), compared=compared) for compared in (1, 20))
+
+    # 5 % and 5 %/20, two-sided, and 80 % power.
+    assert among / alone == pytest.approx((3.0233 + 0.8416) / (1.9600 + 0.8416), rel=1e-3)
+    assert (detectable_conversion(experiment(), compared=20) or 0) > (
+        detectable_conversion(experiment()) or 1
+    )
+
+
 def test_four_times_the_users_see_half_the_lift() -> None:
     small, large = experiment(10_000, per_day=2_000), experiment(40_000)
 

@@ -113,6 +113,19 @@ def test_one_buyer_with_most_of_the_revenue_leaves_the_lift_without_an_upper_end
     assert float(most) == np.inf
 
 
+def test_skewed_baskets_never_make_the_difference_boundless() -> None:
+    for seed in range(12):
+        treated = summed(spenders(9000, 270, seed, sigma=1.5))
+        control = summed(spenders(1000, 30, seed + 100, sigma=1.5))
+        low, high = (float(end) for end in difference_interval(treated, control, 0.9975))
+        seen = treated.total / treated.users - control.total / control.users
+
+        assert low <= seen <= high
+        assert high - low < 60 * control.total / control.users
+        # What it says of 0 is what the test says.
+        assert (low > 0 or high < 0) == (float(p_value(treated, control)) < 0.0025)
+
+
 @pytest.mark.parametrize(("price", "p"), [(9.99, 1.0), (9.99 + 1e-14, 1.0), (12.99, 0.0)])
 def test_a_subscription_that_everybody_pays_does_not_vary(price: float, p: float) -> None:
     treated, control = (

@@ -63,7 +63,7 @@ def accepted(text: str) -> bool:
         + "all: [{did: a, at_least: 2, within: 9d}, {never: [a, b], since: 2026-01-01, before: 9d}]"
         + USER,
         CRITERIA
-        + "any: [{all: [{ever: a}, {not: {did: '*', at_most: 0}}]}, {where: {A: null, B: [1, x]}}]"
+        + "any: [{all: [{ever: a}, {not: {did: '*', at_most: 0}}]}, {where: {A: null, B: [1, 2.5], C: [x, null]}}]"
         + USER,
         CRITERIA
         + "not: {sum: {column: A, over: 5, did: a, where: {B: {not: null, under: 5.5}}}}, keep: [E]"
@@ -95,6 +95,7 @@ def test_the_schema_takes_what_the_models_take(schema: Validator, text: str) -> 
         *(
             CRITERIA + wrong + USER
             for wrong in (
+                "all: [{where: {A: [1, x]}}]",
                 "keep: []",
                 "all: []",
                 "all: [{}]",

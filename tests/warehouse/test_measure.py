@@ -158,6 +158,7 @@ def test_the_statement_carries_the_tag() -> None:
     measure(Recording(AssertionError()), table="VIP", tag={"dag_id": "kubit_braze__vip"})
 
     assert executed == [
+        ("ALTER SESSION SET AUTOCOMMIT = TRUE", None),
         ("ALTER SESSION SET QUERY_TAG = %s", ('{"dag_id": "kubit_braze__vip"}',)),
         ("SELECT COUNT(*)::NUMBER(38,0) AS members, NULL AS newest FROM VIP", None),
     ]

@@ -84,7 +84,13 @@ def _read_values(value: object) -> tuple[Value, ...]:
 
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 _VALUES: dict[str, Any] = {
-    "anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": MAX_VALUES}]
+    "anyOf": [
+        _VALUE,
+        *(
+            {"type": "array", "items": {"type": [*kinds, "null"]}, "minItems": 1, "maxItems": MAX_VALUES}
+            for kinds in (["string"], ["number", "boolean"])
+        ),
+    ]
 }
 
 ValuesField = Annotated[

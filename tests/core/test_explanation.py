@@ -106,6 +106,16 @@ CLOSED: dict[str, Any] = {"left_at": NOW - timedelta(days=2), "left_run": "r3"}
             False,
             "accepted by Braze",
         ),
+        # Braze has taken them in, or out, and no stay says so yet.
+        ({"changes": [sent("accepted", ended=False)]}, "under_way", False, "they were accepted by Braze"),
+        (
+            {"rows": [ROW], "stays": [stay()], "changes": [sent("accepted", "leave", ended=False)]},
+            "under_way",
+            False,
+            "their removal was accepted by Braze",
+        ),
+        # What was refused under the attribute's old name does not keep them from the new one.
+        ({"rows": [ROW], "changes": [sent("rejected", place=ELSEWHERE)]}, "waiting", False, ""),
         ({}, "never", True, "no import ever had them"),
         ({"stays": [stay(held_out=True, **CLOSED)]}, "never", True, "the holdout kept them"),
         ({"changes": [sent("rejected")]}, "never", True, "last rejected in run r2"),

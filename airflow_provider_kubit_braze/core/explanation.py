@@ -257,8 +257,6 @@ def _of_missing_member(facts: Facts) -> tuple[Code, str]:
                 )
             case "pending":
                 return "under_way", f"In the source and in the plan of {when}, which has not ended"
-            case "accepted" if not last.ended:
-                return "under_way", f"In the source, and accepted by Braze in {when}, which has not ended"
     if last is not None and last.answer in ("unknown", "pending"):
         return "unknown", (
             f"In the source again; an earlier removal, by run {last.run_id} of {minute(last.at)}, has no certain "

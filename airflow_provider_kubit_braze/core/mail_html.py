@@ -100,20 +100,13 @@ class Page:
 
 def write_html(page: Page) -> str:
     """Write the page as one HTML document that loads nothing."""
-    text, ground, _, _ = _TONES[page.tone]
     parts = [
         f'<h1 style="margin:0 0 12px;font-size:22px;line-height:1.3">{escape(page.name)}</h1>',
-        f'<p class="kb-{page.tone}" style="margin:0 0 16px;padding:8px 12px;border-radius:6px;font-weight:bold;'
-        f'color:{text};background:{ground}">{escape(page.headline)}</p>',
+        _note(page.headline, page.tone, "margin:0 0 16px;font-weight:bold"),
         _paragraph(page.lead),
     ]
     if page.error:
-        text, ground, _, _ = _TONES["bad" if page.tone == "bad" else "care"]
-        kind = "bad" if page.tone == "bad" else "care"
-        parts.append(
-            f'<p class="kb-{kind}" style="margin:0 0 12px;padding:8px 12px;border-radius:6px;'
-            f'color:{text};background:{ground}">{escape(page.error)}</p>'
-        )
+        parts.append(_note(page.error, "bad" if page.tone == "bad" else "care", "margin:0 0 12px"))
     parts.append(_paragraph(page.advice))
     if page.remark:
         parts.append(_paragraph(page.remark))
@@ -141,6 +134,14 @@ def write_html(page: Page) -> str:
 
 def _paragraph(text: str) -> str:
     return f'<p style="margin:0 0 12px">{escape(text)}</p>'
+
+
+def _note(text: str, tone: Tone, style: str) -> str:
+    color, ground, _, _ = _TONES[tone]
+    return (
+        f'<p class="kb-{tone}" style="{style};padding:8px 12px;border-radius:6px;color:{color};background:{ground}">'
+        f"{escape(text)}</p>"
+    )
 
 
 def _big(users: str, change: str | None) -> str:

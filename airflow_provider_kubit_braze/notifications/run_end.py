@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_kubit_braze.core.mail import RunEnd, read_result, render_mail
+from airflow_provider_kubit_braze.core.page import history_address
 from airflow_provider_kubit_braze.core.readiness import REASON_KEY
 from airflow_provider_kubit_braze.core.run import WHY_KEY
 
@@ -84,4 +85,4 @@ def _link_to(task_id: str, ti: Any) -> str:
 def _page_of(cohort_id: str, ti: Any) -> str | None:
     """Return the address of the cohort's history; None when Airflow does not know its own."""
     base, separator, _ = str(ti.log_url).partition("/dags/")
-    return f"{base}/plugin/kubit-braze#/cohort/{quote(cohort_id)}" if separator else None
+    return history_address(base, cohort_id) if separator else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
+from airflow_provider_kubit_braze.core.page import ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 log = logging.getLogger(__name__)
-
-#: Where the page is, below Airflow's own address, and its name in the address of Airflow's page around it.
-ROUTE: Final = "kubit-braze"
 
 
 class Page:

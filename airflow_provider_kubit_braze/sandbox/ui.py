@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_kubit_braze.core.page import PAGE
 from airflow_provider_kubit_braze.sandbox import cdnow
 from airflow_provider_kubit_braze.sandbox.airflow_server import START_SECONDS, airflow_environment
 from airflow_provider_kubit_braze.sandbox.manager import Sandbox
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 30.0
 _INTERRUPTED: Final = 130
-
-#: Where the page is in Airflow.
-PAGE: Final = "plugin/kubit-braze"
 
 
 class Interrupted(Exception):

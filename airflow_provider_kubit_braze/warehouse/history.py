@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_kubit_braze.core.run import RunIdentity
+from airflow_provider_kubit_braze.core.run import COMMAND, RunIdentity
 from airflow_provider_kubit_braze.exceptions import NothingToUndoError, WorkspaceChangedError
 from airflow_provider_kubit_braze.warehouse.lease import Lease
 from airflow_provider_kubit_braze.warehouse.session import Session
@@ -203,7 +203,7 @@ def forget_cohort(
     session = open_session()
     try:
         ensure_tables(session, tables)
-        identity = RunIdentity(dag_id="", run_id=f"forget__{uuid.uuid4().hex}", task_id="kubit-braze")
+        identity = RunIdentity(dag_id="", run_id=f"forget__{uuid.uuid4().hex}", task_id=COMMAND)
         lease = Lease(open_session, tables, (workspace, cohort_id), identity)
         with lease.held(session):
             return History(session, tables, workspace=workspace, cohort_id=cohort_id).forget(lease)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from airflow_provider_kubit_braze.sandbox.ui import PAGE, UiSandbox
+from airflow_provider_kubit_braze.core.page import PAGE
+from airflow_provider_kubit_braze.sandbox.ui import UiSandbox
 from tests.ui.browser import HOW_TO_GET_IT, chromium, find_chromium
 
 if TYPE_CHECKING:

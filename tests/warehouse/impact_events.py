@@ -482,8 +482,7 @@ class _Maker:
     def _changed(self, row: Row) -> Row:
         changes: Row = {
             "USER_ID": self.random.choice(self.people).profile,
-            "TIME": row["TIME"] + self.random.choice((1, -1, -90000)),
-            "MACHINE_OPEN": "false",
+                        "MACHINE_OPEN": "false",
             "IS_SUSPECTED_BOT_CLICK": False,
             "PRICE": 777.0,
             "REVENUE": 77700,

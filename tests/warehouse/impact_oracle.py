@@ -66,8 +66,8 @@ class Stay(NamedTuple):
     """A stay of a ledger user; times in seconds since 1970, ``end`` exclusive, None while it lasts."""
 
     user: User
-    start: float
-    end: float | None
+    start: int
+    end: int | None
     held: bool
 
 
@@ -109,7 +109,10 @@ def read_stays(
         assert entered is not None
         before = started.get(row["ENTERED_IMPORT"])
         start = entered if before is None else min(entered, before)
-        found.append(Stay((row["ID_KIND"], row["USER_ID"]), start, seconds(row["LEFT_AT"]), row["HELD_OUT"]))
+        left = seconds(row["LEFT_AT"])
+        # The share's clock knows whole seconds only, so what is compared with it does, too.
+        end = None if left is None else int(left)
+        found.append(Stay((row["ID_KIND"], row["USER_ID"]), int(start), end, row["HELD_OUT"]))
     return sorted(found, key=lambda stay: (stay.start, stay.user))
 
 
@@ -362,36 +365,46 @@ class Oracle:
         found = self.counted[["KIND", "MESSAGE"]].drop_duplicates()
         return sorted(zip(found["KIND"], found["MESSAGE"], strict=True))
 
-    def figures(self, rows: pd.DataFrame) -> dict[str, float | None]:
-        """Return the funnel of some counted rows; what the share cannot tell of their kinds and channels is None."""
-        kinds, channels = set(rows["KIND"]), set(rows["CHANNEL"])
+    def figures(
+        self, rows: pd.DataFrame, kind: str | None = None, channel: str | None = None
+    ) -> dict[str, float | None]:
+        """Return the funnel of some counted rows; what the share cannot tell of the kind and channel is None.
+
+        :param kind: None: of either.
+        :param channel: None: of any.
+        """
         found: dict[str, float | None] = {}
         for figure in FIGURE_NAMES:
             own = rows[rows["FIGURE"] == ("reached" if figure == "sends" else figure)]
-            if not self.is_known(figure, kinds, channels):
+            if not self.is_known(figure, kind, channel):
                 found[figure] = None
             elif figure == "sends":
                 found[figure] = len(own)
             elif figure == "revenue":
-                found[figure] = float(own["AMOUNT"].sum())
+                found[figure] = round(float(own["AMOUNT"].sum()), 2)
             else:
                 found[figure] = own["USER"].nunique()
         return found
 
-    def is_known(self, figure: str, kinds: set[str], channels: set[str]) -> bool:
-        """Whether the share can tell a figure of messages of these kinds in these channels."""
+    def is_known(self, figure: str, kind: str | None, channel: str | None) -> bool:
+        """Whether the share can tell a figure of messages of a kind in a channel."""
         if figure == "opted_out":
-            scopes = {"subscription states", "subscription groups", *({"email"} & channels)}
+            scopes = {"subscription states", "subscription groups", *({"email"} & {channel or "email"})}
             return any(("opt-outs", scope) in self.possible for scope in scopes)
         if figure in ("converted", "revenue"):
-            of_kind = {"campaign": ("campaigns",), "canvas": ("Canvases", "experiment steps")}
-            return any((figure, scope) in self.possible for kind in kinds for scope in of_kind[kind])
+            of_kind = {"campaign": {"campaigns"}, "canvas": {"Canvases", "experiment steps"}}
+            scopes = of_kind[kind] if kind else of_kind["campaign"] | of_kind["canvas"]
+            return any((figure, scope) in self.possible for scope in scopes)
         name = "reached" if figure == "sends" else figure
-        return any((name, channel) in self.possible for channel in channels)
+        return any((name, one) in self.possible for one in ([channel] if channel else self.channels))
 
     def grouped(self, rows: pd.DataFrame, *columns: str) -> dict[tuple[Any, ...], dict[str, float | None]]:
         """Return the funnel of each value of some columns."""
-        return {key: self.figures(some) for key, some in rows.groupby(list(columns))}
+        found = {}
+        for key, some in rows.groupby(list(columns)):
+            named = dict(zip(columns, key, strict=True))
+            found[key] = self.figures(some, named.get("KIND"), named.get("CHANNEL"))
+        return found
 
     def of(self, message: Message | None) -> pd.DataFrame:
         """Return the counted rows of a message; None: of all."""
@@ -426,6 +439,12 @@ class Oracle:
         """The currency that revenue is judged in."""
         counts = self.events(PURCHASES)["CURRENCY"].value_counts()
         return self.question.currency or (str(counts.index[0]) if len(counts) else None)
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether the share has what tells the goal."""
+        goal = ("revenue", "purchases") if self.question.goal == "purchase" else ("life of a user", "custom events")
+        return goal in self.possible
 
     def run_of(self, message: Message | None) -> tuple[int, int] | None:
         """Return the first and the last moment in the period at which a message reached somebody."""
@@ -496,8 +515,8 @@ class Oracle:
         anchors = {user: anchor for user, (_, anchor) in self.units(message).items() if self.is_over(anchor)}
         return self.sums(anchors, before=True), self.sums(anchors)
 
-    def braze_control(self, message: Message) -> Compared:
-        """Return the groups that Braze itself made for a campaign or a Canvas."""
+    def braze_control(self, message: Message) -> Compared | None:
+        """Return the groups that Braze itself made for a campaign or a Canvas; None when it kept nobody out."""
         firsts: list[tuple[int, bool, User]] = []
         if message[0] == "campaign":
             controls = self.about_messages(CONTROLS)
@@ -506,18 +525,26 @@ class Oracle:
         else:
             entries = self.about_messages(ENTRIES)
             for control in (True, False):
-                own = _where(entries, [said is control for said in entries["IN_CONTROL_GROUP"]])
+                own = _where(entries, [(said is True) == control for said in entries["IN_CONTROL_GROUP"]])
                 firsts += [(t, control, user) for t, user in self._first(own, message)]
         groups: dict[User, tuple[bool, float]] = {}
         for moment, control, user in sorted(firsts):
             groups.setdefault(user, (control, moment))
+        if not any(control for control, _ in groups.values()):
+            return None
         closed = {user: one for user, one in groups.items() if self.is_over(one[1])}
         rows = self.of(message)
         treated = {user: moment for user, (control, moment) in closed.items() if not control}
         return Compared(
             treated=self.sums(treated),
             control=self.sums({user: moment for user, (control, moment) in closed.items() if control}),
-            reached=len(set(rows[rows["FIGURE"] == "reached"]["USER"]) & treated.keys()),
+            reached=len(
+                {
+                    user
+                    for figure, user, t in zip(rows["FIGURE"], rows["USER"], rows["T"], strict=True)
+                    if figure == "reached" and user in treated and t >= treated[user]
+                }
+            ),
             open_users=len(groups) - len(closed),
         )
 

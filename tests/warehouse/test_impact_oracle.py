@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from fractions import Fraction
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.warehouse.impact_events import APP_GROUP, COHORT, TABLES, WORKSPACE, make_world
-from tests.warehouse.impact_oracle import FIGURE_NAMES, Oracle, Stay, Sums, read_stays
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.judge import judge_all
+from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
+from airflow_provider_kubit_braze.measuring import measure_impact
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+from tests.warehouse.impact_events import (
+    APP_GROUP,
+    COHORT,
+    SINCE,
+    TABLES,
+    UNTIL,
+    WORKSPACE,
+    World,
+    add_rows,
+    fill_share,
+    make_world,
+)
+from tests.warehouse.impact_oracle import FIGURE_NAMES, PURCHASES, Oracle, Stay, Sums, read_stays
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_kubit_braze.core.impact.figures import ControlKind
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from tests.warehouse.impact_oracle import Compared, Message
 
 DAY = date(2026, 3, 9)
 NOON = int(datetime(2026, 3, 9, 12, tzinfo=UTC).timestamp())
@@ -143,7 +170,7 @@ def test_the_oracle_says_null_where_no_table_tells_and_finds_what_stands_in() ->
     for lacking in ("MESSAGES_EMAIL_SEND", "MESSAGES_EMAIL_DELIVERY", "CAMPAIGNS_CONVERSION"):
         del tables[f"USERS_{lacking}_SHARED"]
     found = Oracle(tables, [stay("ann", NOON - HOUR)], Asked())
-    figures = found.figures(found.counted)
+    figures = found.figures(found.counted, "campaign", "email")
     assert [figures[name] for name in FIGURE_NAMES] == [None, None, None, 1, 1, None, 0, 0]
     assert sum(found.counted["FIGURE"] == "clicked") == 1
 
@@ -195,3 +222,250 @@ def test_the_random_worlds_have_something_of_everything(seed: int) -> None:
     assert all(found.figures(found.counted).values())
     compared = found.experiment(None)
     assert min(compared.treated.converters, compared.control.converters, compared.reached) > 1
+
+
+# -- the local Snowflake against the oracle ------------------------------------------------------------------------
+
+NOW: Final = datetime(2026, 3, 21, tzinfo=UTC)
+HOLDOUT: Final = Fraction(3, 10)
+WEEK: Final = timedelta(days=7)
+
+_numbers = count(1)
+
+
+class Lab:
+    """A share, a ledger, and what both of them say of a question.
+
+    :param session: an open session.
+    :param world: what is in them.
+    :param share: the share's tables with their rows; default: all of the world's.
+    """
+
+    def __init__(
+        self, session: Session, world: World, share: Mapping[str, Sequence[dict[str, Any]]] | None = None
+    ) -> None:
+        number = next(_numbers)
+        self.session = session
+        self.world = world
+        self.rows = world.share if share is None else share
+        self.source = f"BRAZE_SHARE_DB.ORACLE_{number}"
+        self.tables = Tables(f"KB_ORACLE_{number}")
+        ensure_tables(session, self.tables)
+        fill_share(session.connection, self.source, self.rows)
+        ledger = {"COHORT_MEMBERSHIP": world.membership, "IMPORT_RUN": world.runs}
+        add_rows(session.connection, self.tables.schema, ledger)
+
+    def question(self, **asked: Any) -> ImpactQuestion:
+        days = {"since": SINCE, "until": UNTIL}
+        return ImpactQuestion(source=self.source, app_group_id=APP_GROUP, **{**days, **asked})
+
+    def measured(self, question: ImpactQuestion) -> dict[str, Any]:
+        """Return what the package says."""
+        report = measure_impact(
+            question,
+            session=self.session,
+            tables=self.tables,
+            workspace=WORKSPACE,
+            cohort_id=COHORT,
+            holdout=HOLDOUT,
+            now=NOW,
+        )
+        return report.as_dict()
+
+    def daily(self, question: ImpactQuestion) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Return IMPACT_DAILY's rows of the period."""
+        rows = self.session.rows(
+            f"SELECT DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, {', '.join(FIGURE_NAMES)} "
+            f"FROM {self.tables.impact_daily} WHERE MEASURE = %s AND DAY >= %s AND DAY <= %s",
+            (question.measure, question.since, question.until),
+        )
+        return {row[:5]: _rounded(dict(zip(FIGURE_NAMES, row[5:], strict=True))) for row in rows}
+
+    def oracle(self, question: ImpactQuestion) -> Oracle:
+        world = self.world
+        stays = read_stays(world.membership, world.runs, workspace=WORKSPACE, cohort_id=COHORT)
+        return Oracle(self.rows, stays, question)
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {**figures, "revenue": None if figures["revenue"] is None else round(figures["revenue"], 2)}
+
+
+def expected(oracle: Oracle) -> dict[Message, dict[str, Any]]:
+    """Return message -> what a report has to say of it, ('all', 'all') among them."""
+    messages: list[Message | None] = [*oracle.messages, *([None] if len(oracle.messages) > 1 else [])]
+    experiments = _judged(oracle, oracle.messages) | _judged(oracle, messages[len(oracle.messages) :])
+    found = {}
+    for message in messages:
+        rows, kind = oracle.of(message), message and message[0]
+        found[message or ("all", "all")] = {
+            "figures": oracle.figures(rows, kind),
+            "channels": {
+                channel: oracle.figures(some, kind, channel) for channel, some in rows.groupby("CHANNEL")
+            },
+            "variations": {}
+            if message is None
+            else {
+                key: oracle.figures(some, kind, key[0])
+                for key, some in rows.groupby(["CHANNEL", "VARIATION"])
+            },
+            "days": {day.isoformat(): oracle.figures(some, kind) for day, some in rows.groupby("DAY")},
+            **experiments[message],
+        }
+    return found
+
+
+def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message | None, dict[str, Any]]:
+    """Judge messages together, by the oracle's groups."""
+    described: dict[Message | None, dict[str, Any]] = {}
+    together: list[tuple[Message | None, Experiment]] = []
+    for message in messages:
+        own = oracle.experiment(message)
+        there = oracle.run_of(message) is not None and oracle.can_compare
+        described[message] = {"open_users": own.open_users if there else 0, "experiments": [], "before_after": None}
+        if not there:
+            continue
+        if any(held for held, _ in oracle.units(message).values()):
+            together.append((message, _experiment(oracle, message, own, "holdout")))
+        else:
+            before, after = (_group(oracle, sums) for sums in oracle.before_after(message))
+            described[message]["before_after"] = [
+                (one.users, one.converters, one.revenue and round(one.revenue.total, 2)) for one in (before, after)
+            ]
+        of_braze = oracle.braze_control(message) if message else None
+        if of_braze is not None:
+            together.append((message, _experiment(oracle, message, of_braze, "braze_control")))
+    for (message, _), judged in zip(together, judge_all([one for _, one in together]), strict=True):
+        described[message]["experiments"].append(_comparable(asdict(judged)))
+    return described
+
+
+def _experiment(
+    oracle: Oracle, message: Message | None, compared: Compared, control_kind: ControlKind
+) -> Experiment:
+    treated, control = _group(oracle, compared.treated), _group(oracle, compared.control)
+    if treated.revenue is None or control.revenue is None:
+        treated, control = (Group(users=one.users, converters=one.converters) for one in (treated, control))
+    return Experiment(
+        name="",
+        treated=treated,
+        control=control,
+        control_kind=control_kind,
+        control_share=float(HOLDOUT) if control_kind == "holdout" else None,
+        reached=compared.reached if oracle.figures(oracle.of(message))["reached"] is not None else None,
+    )
+
+
+def _group(oracle: Oracle, sums: Sums) -> Group:
+    revenue = None
+    if oracle.currency is not None and ("revenue", "purchases") in oracle.possible:
+        try:
+            revenue = Revenue(
+                buyers=sums.buyers, total=sums.total, squares=sums.squares, currency=oracle.currency
+            )
+        except ImpactFiguresError:
+            # Refunds are more than purchases: then there is no revenue to judge.
+            revenue = None
+    return Group(users=sums.users, converters=sums.converters, revenue=revenue)
+
+
+def _comparable(judged: dict[str, Any]) -> dict[str, Any]:
+    """Return a judgement without its words, and without the forecast, which the oracle does not know."""
+    found = {key: value for key, value in judged.items() if key != "name"}
+    for measure in ("conversion", "revenue"):
+        if found[measure]:
+            found[measure] = {k: v for k, v in found[measure].items() if k not in ("days", "sentence")}
+    return _nearly(found)
+
+
+def _nearly(value: Any) -> Any:
+    """Make numbers comparable that were summed in another order."""
+    if isinstance(value, dict):
+        return {key: _nearly(one) for key, one in value.items()}
+    return pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
+
+
+def told(report: dict[str, Any]) -> dict[Message, dict[str, Any]]:
+    """Return the same of a report."""
+    found = {}
+    for one in report["messages"]:
+        described = one["before_after"]
+        found[one["kind"], one["id"]] = {
+            "figures": one["figures"],
+            "channels": {part["channel"]: part["figures"] for part in one["channels"]},
+            "variations": {
+                (part["channel"], part["variation"]): part["figures"] for part in one["variations"]
+            },
+            "days": {part["day"]: part["figures"] for part in one["days"]},
+            "open_users": one["open_users"],
+            "experiments": [_plain(each) for each in one["experiments"]],
+            "before_after": described
+            and [
+                (of["users"], of["converters"], of["revenue"] and round(of["revenue"], 2))
+                for of in (described["before"], described["after"])
+            ],
+        }
+    return found
+
+
+def _plain(judged: dict[str, Any]) -> dict[str, Any]:
+    found = dict(judged)
+    for measure in ("conversion", "revenue"):
+        if found[measure]:
+            found[measure] = {k: v for k, v in found[measure].items() if k not in ("days", "sentence")}
+    return found
+
+
+def assert_same(lab: Lab, question: ImpactQuestion, report: dict[str, Any] | None = None) -> Oracle:
+    """Compare all that the package says with all that the oracle says, piece by piece."""
+    oracle = lab.oracle(question)
+    found, wanted = told(lab.measured(question) if report is None else report), expected(oracle)
+    assert found.keys() == wanted.keys()
+    for message, parts in wanted.items():
+        for part, value in parts.items():
+            assert found[message][part] == value, (message, part)
+    if not (question.campaigns or question.canvases):
+        columns = ("DAY", "KIND", "MESSAGE", "CHANNEL", "VARIATION")
+        assert lab.daily(question) == oracle.grouped(oracle.counted, *columns)
+    return oracle
+
+
+@pytest.fixture(scope="module")
+def session(kubit_braze_sandbox: Sandbox) -> Iterator[Session]:
+    opened = Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def labs(session: Session) -> dict[int, Lab]:
+    return {seed: Lab(session, make_world(seed)) for seed in (1, 2)}
+
+
+QUESTIONS: Final[dict[str, dict[str, Any]]] = {
+    "everything, purchase, a week": {"window": WEEK},
+    "everything, an event, a day, New York": {
+        "window": timedelta(days=1),
+        "goal": "signup",
+        "timezone": "America/New_York",
+    },
+    "everything, an odd event, an hour": {"window": timedelta(hours=1), "goal": "o'clock 100%"},
+    "one campaign": {"window": WEEK, "campaigns": ["same-id"], "currency": "EUR"},
+    "one Canvas, New York": {
+        "window": timedelta(days=1),
+        "canvases": ["same-id"],
+        "timezone": "America/New_York",
+    },
+    "a campaign and a Canvas, an hour": {
+        "window": timedelta(hours=1),
+        "campaigns": ["camp-1"],
+        "canvases": ["canvas-1"],
+    },
+}
+
+
+@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
+@pytest.mark.parametrize("seed", [1, 2])
+def test_snowflake_and_the_oracle_agree(labs: dict[int, Lab], seed: int, asked: dict[str, Any]) -> None:
+    lab = labs[seed]
+    assert_same(lab, lab.question(**asked))

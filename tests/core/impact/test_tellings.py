@@ -39,10 +39,9 @@ def test_what_comes_next_stands_in_for_the_reach_that_a_share_lacks() -> None:
     assert not tellings.knows("reached", channel="email")
     assert tellings.knows("reached")
     assert Telling("anchor", "email") in tellings.by_table["USERS_MESSAGES_EMAIL_DELIVERY_SHARED"]
-    assert (
-        "email: whom it reached is not known, so what followed is counted from delivered on."
-        in tellings.limits
-    )
+    said = "email: whom it reached is not known, so what followed is counted from delivered on."
+    assert said in tellings.limits({"email"})
+    assert tellings.limits({"push"}) == []
     assert any(one.startswith("reached, email: not possible") for one in tellings.missing)
 
 

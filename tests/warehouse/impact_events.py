@@ -482,7 +482,7 @@ class _Maker:
     def _changed(self, row: Row) -> Row:
         changes: Row = {
             "USER_ID": self.random.choice(self.people).profile,
-                        "MACHINE_OPEN": "false",
+            "MACHINE_OPEN": "false",
             "IS_SUSPECTED_BOT_CLICK": False,
             "PRICE": 777.0,
             "REVENUE": 77700,

@@ -443,7 +443,11 @@ class Oracle:
     @property
     def can_compare(self) -> bool:
         """Whether the share has what tells the goal."""
-        goal = ("revenue", "purchases") if self.question.goal == "purchase" else ("life of a user", "custom events")
+        goal = (
+            ("revenue", "purchases")
+            if self.question.goal == "purchase"
+            else ("life of a user", "custom events")
+        )
         return goal in self.possible
 
     def run_of(self, message: Message | None) -> tuple[int, int] | None:

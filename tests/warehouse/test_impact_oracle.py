@@ -322,7 +322,11 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
     for message in messages:
         own = oracle.experiment(message)
         there = oracle.run_of(message) is not None and oracle.can_compare
-        described[message] = {"open_users": own.open_users if there else 0, "experiments": [], "before_after": None}
+        described[message] = {
+            "open_users": own.open_users if there else 0,
+            "experiments": [],
+            "before_after": None,
+        }
         if not there:
             continue
         if any(held for held, _ in oracle.units(message).values()):
@@ -330,7 +334,8 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
         else:
             before, after = (_group(oracle, sums) for sums in oracle.before_after(message))
             described[message]["before_after"] = [
-                (one.users, one.converters, one.revenue and round(one.revenue.total, 2)) for one in (before, after)
+                (one.users, one.converters, one.revenue and round(one.revenue.total, 2))
+                for one in (before, after)
             ]
         of_braze = oracle.braze_control(message) if message else None
         if of_braze is not None:

@@ -531,16 +531,25 @@ def _text(moment: float, zone: str = "") -> str:
 
 
 def fill_share(connection: SnowflakeConnection, share: str, rows: Mapping[str, Sequence[Row]]) -> None:
-    """Write rows into a share's tables, making those that are not there; a twin is made like its table."""
-    there = {table.removesuffix(ARCHIVE_SUFFIX) for table in rows}
-    make_share_tables(connection, share, without=catalogue().keys() - there)
-    with connection.cursor() as cursor:
-        for table in rows:
-            if table.endswith(ARCHIVE_SUFFIX):
-                plain = table.removesuffix(ARCHIVE_SUFFIX)
-                cursor.execute(f"CREATE TABLE IF NOT EXISTS {share}.{table} AS SELECT * FROM {share}.{plain}")
-                cursor.execute(f"DROP TABLE {share}.{plain}")
+    """Make a share of some tables, and write rows into them."""
+    make_share_tables(connection, share, without=catalogue().keys() - rows.keys())
     add_rows(connection, share, rows)
+
+
+def copy_share(
+    connection: SnowflakeConnection, source: str, share: str, tables: Iterable[str], *, suffix: str = ""
+) -> None:
+    """Make another share of some tables of one.
+
+    :param suffix: what their names end in there.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
+        ((database, schema),) = cursor.fetchall()
+        cursor.execute(f"CREATE SCHEMA {share}")
+        for table in tables:
+            cursor.execute(f"CREATE TABLE {share}.{table}{suffix} AS SELECT * FROM {source}.{table}")
+        cursor.execute(f'USE SCHEMA "{database}"."{schema}"')
 
 
 def add_rows(connection: SnowflakeConnection, schema: str, rows: Mapping[str, Sequence[Row]]) -> None:

@@ -373,18 +373,13 @@ class Oracle:
         :param kind: None: of either.
         :param channel: None: of any.
         """
-        found: dict[str, float | None] = {}
-        for figure in FIGURE_NAMES:
-            own = rows[rows["FIGURE"] == ("reached" if figure == "sends" else figure)]
-            if not self.is_known(figure, kind, channel):
-                found[figure] = None
-            elif figure == "sends":
-                found[figure] = len(own)
-            elif figure == "revenue":
-                found[figure] = round(float(own["AMOUNT"].sum()), 2)
-            else:
-                found[figure] = own["USER"].nunique()
-        return found
+        users = rows.groupby("FIGURE")["USER"].nunique()
+        found: dict[str, float | None] = {figure: int(users.get(figure, 0)) for figure in FIGURE_NAMES}
+        found["sends"] = int((rows["FIGURE"] == "reached").sum())
+        found["revenue"] = round(float(rows["AMOUNT"].sum()), 2)
+        return {
+            figure: value if self.is_known(figure, kind, channel) else None for figure, value in found.items()
+        }
 
     def is_known(self, figure: str, kind: str | None, channel: str | None) -> bool:
         """Whether the share can tell a figure of messages of a kind in a channel."""
@@ -498,20 +493,22 @@ class Oracle:
         """
         start = -self.window if before else 0
 
-        def within(events: pd.DataFrame, user: User) -> pd.DataFrame:
-            since = events["T"] - anchors[user]
-            return events[(events["USER"] == user) & (since >= start) & (since < start + self.window)]
+        def counts(user: User, moment: int) -> bool:
+            return user in anchors and start <= moment - anchors[user] < start + self.window
 
-        spent = [
-            float(bought[bought["CURRENCY"] == self.currency]["PRICE"].sum())
-            for bought in (within(self.purchases, user) for user in anchors)
-        ]
+        converters = {
+            user for user, t in zip(self.goals["USER"], self.goals["T"], strict=True) if counts(user, t)
+        }
+        spent: dict[User, float] = {}
+        for one in self.purchases.to_dict("records"):
+            if one["CURRENCY"] == self.currency and counts(one["USER"], one["T"]):
+                spent[one["USER"]] = spent.get(one["USER"], 0.0) + one["PRICE"]
         return Sums(
             users=len(anchors),
-            converters=sum(len(within(self.goals, user)) > 0 for user in anchors),
-            buyers=sum(amount != 0 for amount in spent),
-            total=sum(spent),
-            squares=sum(amount**2 for amount in spent),
+            converters=len(converters),
+            buyers=sum(amount != 0 for amount in spent.values()),
+            total=sum(spent.values()),
+            squares=sum(amount**2 for amount in spent.values()),
         )
 
     def before_after(self, message: Message | None) -> tuple[Sums, Sums]:

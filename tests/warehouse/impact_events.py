@@ -125,9 +125,10 @@ class _Person:
 
 
 class _Maker:
-    def __init__(self, seed: int, *, held: float, users: int, journeys: int) -> None:
+    def __init__(self, seed: int, *, held: float, users: int, journeys: int, named: float) -> None:
         self.random = random.Random(seed)  # noqa: S311
         self.held = held
+        self.named = named
         self.world = World()
         self.ids = count(1)
         self.imports = count(1)
@@ -301,7 +302,7 @@ class _Maker:
         row: Row = {
             "ID": f"e{next(self.ids)}",
             "USER_ID": person.profile,
-            "EXTERNAL_USER_ID": person.external_id if self.random.random() < 0.8 else None,
+            "EXTERNAL_USER_ID": person.external_id if self.random.random() < self.named else None,
             "APP_GROUP_ID": APP_GROUP,
             "TIME": moment,
             "SF_CREATED_AT": _text(moment + self.random.choice((30, 600, 7200, 172800)), zone="+00:00"),
@@ -513,14 +514,17 @@ def _spans(stay: tuple[int, int | None], moment: int) -> bool:
     return stay[0] <= moment and (stay[1] is None or moment < stay[1])
 
 
-def make_world(seed: int, *, held: float = 0.3, users: int = 60, journeys: int = 300) -> World:
+def make_world(
+    seed: int, *, held: float = 0.3, users: int = 60, journeys: int = 300, named: float = 0.8
+) -> World:
     """Return a world.
 
     :param held: the share of users who are held out; 0: nobody.
+    :param named: the share of rows of users with an external id that say it.
     :param users: profiles, besides those merged into them.
     :param journeys: messages sent, with what came of each.
     """
-    return _Maker(seed, held=held, users=users, journeys=journeys).world
+    return _Maker(seed, held=held, users=users, journeys=journeys, named=named).world
 
 
 def _text(moment: float, zone: str = "") -> str:

@@ -201,14 +201,14 @@ class Oracle:
     @property
     def scanned(self) -> list[str]:
         """The tables that measuring reads for people's names."""
-        told = ("reached", *_REACTIONS, "converted", "revenue", "opt-outs", "control group", "identity")
+        told = ("reached", *_REACTIONS, "converted", "revenue", "opt-outs", "control group")
         tables = [
             need.table
             for figure in FIGURES
             for need in figure.needs
             if figure.name in told and table_in(self.share, need.table)
         ]
-        return [*tables, EVENTS]
+        return tables if self.question.goal == "purchase" else [*tables, EVENTS]
 
     def events(self, table: str) -> pd.DataFrame:
         """Return the rows of ledger users, as USER, T, KIND, MESSAGE, VARIATION and the table's own columns."""

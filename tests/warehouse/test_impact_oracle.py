@@ -520,3 +520,19 @@ def test_profile_views_name_users_too(lab: Lab) -> None:
     fill_view(named.session.connection, named.source, named.views)
     oracle = assert_same(named, named.question(window=timedelta(days=1)))
     assert "email" in {kind for kind, _ in oracle.counted["USER"]}
+
+
+def test_measuring_day_by_day_finds_what_measuring_once_finds(session: Session) -> None:
+    world = make_world(3, users=40, journeys=120, named=1.0)
+    steps = Lab(session, world)
+    batches = world.batches(3)
+    fill_share(session.connection, steps.source, {table: [] for table in TABLES})
+    question = steps.question(window=timedelta(days=1))
+    measured = []
+    for batch in batches:
+        add_rows(session.connection, steps.source, batch)
+        measured.append(steps.measured(question))
+    assert_same(steps, question, measured[-1])
+    assert [bool(one["messages"]) for one in measured] == [True] * 3
+    assert all(one["days_measured"] for one in measured)
+    assert steps.measured(question)["days_measured"] < measured[0]["days_measured"]

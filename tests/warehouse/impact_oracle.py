@@ -188,7 +188,7 @@ class Oracle:
             if kind == "braze_id":
                 names.setdefault(self.survivor(user), set()).add((kind, user))
         for table in self.scanned:
-            rows = self.rows(table)
+            rows = self.measured_days(self.rows(table))
             if "EXTERNAL_USER_ID" in rows:
                 for profile, external in zip(rows["USER_ID"], rows["EXTERNAL_USER_ID"], strict=True):
                     if external is not None:
@@ -197,6 +197,16 @@ class Oracle:
             for kind, column in (("external_id", "EXTERNAL_USER_ID"), ("email", "EMAIL_ADDRESS")):
                 names.setdefault(self.survivor(row["USER_ID"]), set()).add((kind, row[column]))
         return {profile: min(some & ledger) for profile, some in names.items() if some & ledger}
+
+    def measured_days(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the period, and of the days around it that a window may reach into."""
+        first, last = self.question.since, self.question.until
+        assert first is not None
+        assert last is not None
+        around = timedelta(days=-(-self.window // _DAY))
+        zone = ZoneInfo(self.question.timezone)
+        days = (datetime.fromtimestamp(int(moment), zone).date() for moment in rows["TIME"])
+        return _where(rows, [first - around <= day <= last + around for day in days])
 
     @property
     def scanned(self) -> list[str]:

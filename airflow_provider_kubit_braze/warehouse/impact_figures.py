@@ -230,7 +230,8 @@ class PeriodFigures:
         goal = PURCHASE if self._question.goal == PURCHASE else "event"
         own = (
             f"SELECT ID_KIND, USER_ID, MOMENT, FIGURE, CURRENCY, AMOUNT FROM {self._tables.impact_event} "
-            f"WHERE {_KEY} AND FIGURE IN ('purchase', 'event') AND MOMENT >= {run.first}"
+            # Not from the run's first reach on: Braze may have kept users out before it.
+            f"WHERE {_KEY} AND FIGURE IN ('purchase', 'event') AND DAY >= %s"
         )
         chosen, ids = (
             self._chosen() if run.kind == ALL else (" AND KIND = %s AND MESSAGE_ID = %s", [run.kind, run.id])
@@ -246,8 +247,9 @@ class PeriodFigures:
             until=until,
             first=run.first,
         )
+        of_outcomes = [] if outcomes else [*self._key, self._days[0]]
         rows = self._session.rows(
-            sql, [*params, currency or "", *([] if outcomes else self._key), *self._key, *ids, self._days[1]]
+            sql, [*params, currency or "", *of_outcomes, *self._key, *ids, self._days[1]]
         )
         groups: dict[bool, dict[bool, Sequence[Any]]] = {}
         for control, is_open, *numbers in rows:

@@ -154,8 +154,10 @@ class Stage:
         if name is None:
             return None
         steps = [
-            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR '
-            f'FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "ORPHANED_BY_ID" <> "USER_ID" '
+            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR FROM ('
+            f'SELECT "ID", "USER_ID", "ORPHANED_BY_ID", "TIME" FROM {self._qualified(name)} '
+            f'WHERE "APP_GROUP_ID" = %s {_once(self._inventory.columns[name])}'
+            ') e WHERE "ORPHANED_BY_ID" <> "USER_ID" '
             'QUALIFY ROW_NUMBER() OVER (PARTITION BY "USER_ID" ORDER BY "TIME" DESC, "ID" DESC) = 1)'
         ]
         steps += [

@@ -523,16 +523,16 @@ def test_profile_views_name_users_too(lab: Lab) -> None:
 
 
 def test_measuring_day_by_day_finds_what_measuring_once_finds(session: Session) -> None:
-    world = make_world(3, users=40, journeys=120, named=1.0)
+    world = make_world(4, users=40, journeys=120, named=1.0)
     steps = Lab(session, world)
-    batches = world.batches(3)
     fill_share(session.connection, steps.source, {table: [] for table in TABLES})
     question = steps.question(window=timedelta(days=1))
     measured = []
-    for batch in batches:
+    for batch in world.batches(4):
         add_rows(session.connection, steps.source, batch)
         measured.append(steps.measured(question))
     assert_same(steps, question, measured[-1])
-    assert [bool(one["messages"]) for one in measured] == [True] * 3
-    assert all(one["days_measured"] for one in measured)
-    assert steps.measured(question)["days_measured"] < measured[0]["days_measured"]
+    # What the later ones found was new on some days only.
+    days = [one["days_measured"] for one in measured]
+    assert sum(days[:-1]) < days[-1] * (len(days) - 1)
+    assert all(len(one["messages"]) > 1 for one in measured[1:])

@@ -72,8 +72,8 @@ class Lives:
         add_rows(self.warehouse.session.connection, self.source, {f"USERS_{table}_SHARED": [{**row, **more}]})
 
     def stay(self, user: str, entered: str, left: str | None = None, **more: Any) -> None:
-        times = {"entered_at": text(entered), "left_at": left and text(left)}
-        self.warehouse.stay(user, **times, entered_import="none", **more)
+        times: dict[str, Any] = {"entered_at": text(entered), "left_at": left and text(left)}
+        self.warehouse.stay(user, **{**times, "entered_import": "none", **more})
 
     def question(self, **asked: Any) -> ImpactQuestion:
         return ImpactQuestion(source=self.source, app_group_id=APP_GROUP, **asked)

@@ -192,24 +192,31 @@ def several() -> dict[str, Any]:
 
 
 def hostile() -> dict[str, Any]:
-    """Return a report that has markup wherever somebody else wrote the text."""
+    """Return a report that has markup wherever somebody else wrote the text; each says where it stands."""
+
+    def at(place: str) -> str:
+        return f"{place} {HOSTILE}"
+
+    variation = {"variation": at("variation"), "name": None, "figures": figures()}
     return report(
         message(
-            id=HOSTILE,
-            name=HOSTILE,
-            currency=HOSTILE,
-            channels=[{"channel": HOSTILE, "figures": figures()}],
-            variations=[{"channel": HOSTILE, "variation": HOSTILE, "name": HOSTILE, "figures": figures()}],
+            id="one",
+            name=at("name"),
+            currency=at("currency"),
+            channels=[{"channel": at("channel"), "figures": figures()}],
+            variations=[
+                {**variation, "channel": at("channel of a variation")},
+                {**variation, "channel": "email", "variation": "v", "name": at("name of a variation")},
+            ],
             experiments=[experiment(), experiment(kind="braze_control", share=None)],
-            before_after={**before_after(), "label": HOSTILE, "sentence": HOSTILE},
+            before_after={**before_after(), "label": at("label"), "sentence": at("sentence")},
         ),
-        message(kind=HOSTILE, id="two", name=None),
-        cohort_name=HOSTILE,
-        measure=HOSTILE,
-        goal=HOSTILE,
-        timezone=HOSTILE,
-        run_id=HOSTILE,
-        missing=[HOSTILE],
-        limits=[HOSTILE],
-        notes=[HOSTILE],
+        message(kind=at("kind"), id=at("id"), name=None),
+        cohort_name=at("cohort"),
+        measure=at("measure"),
+        timezone=at("timezone"),
+        run_id=at("run"),
+        missing=[at("missing")],
+        limits=[at("limits")],
+        notes=[at("notes")],
     )

@@ -65,7 +65,7 @@ _SHEET: Final = (
     "main{max-width:860px;margin:0 auto}"
     "section{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:20px 24px;margin:16px 0}"
     "h1{font-size:24px;line-height:1.3;margin:0}h2{font-size:20px;line-height:1.3;margin:0 0 8px}"
-    "h3{font-size:16px;margin:24px 0 8px}h4{font-size:14px;margin:0}h1,h2,td,th,li,p{overflow-wrap:anywhere}"
+    "h3{font-size:16px;margin:24px 0 8px}h4{font-size:14px;margin:0}h1,h2,h3,td,li,p,tbody th{overflow-wrap:anywhere}"
     "p{margin:0 0 10px}a{color:var(--link)}.hint{color:var(--quiet);font-size:13px}"
     ".kind{color:var(--quiet);font-size:13px;font-weight:normal;display:block}"
     ".verdict{font-size:19px;line-height:1.4;border-radius:6px;padding:12px 16px;margin:0 0 14px}"
@@ -73,7 +73,8 @@ _SHEET: Final = (
     + "".join(f".{tone}{{color:var(--{tone});background:var(--{tone}-ground)}}" for tone in TONES)
     + ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}"
     "th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:middle}"
-    "tbody th{font-weight:normal}.figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
+    "tbody th{font-weight:normal;min-width:110px}td{min-width:60px}"
+    ".figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
     ".drawn{width:45%;padding-left:8px}.word{display:inline-block;padding:0 8px;border-radius:999px}"
     ".trends{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:16px}"
     ".small p{margin:0}.ends{display:flex;justify-content:space-between}"
@@ -126,7 +127,7 @@ def _side_by_side(messages: Iterable[Mapping[str, Any]]) -> str:
     for number, message in enumerate(messages):
         word, _, tone = headline_of(message)
         effect = message["experiments"][0]["conversion"] if message["experiments"] else None
-        lift = (effect and lift_words(effect)) or "–"
+        lift = (effect and lift_words(effect)) or "not judged"
         cells = "".join(
             f'<td class="figure">{escape(figure(key, message["figures"][key], message["currency"]))}</td>'
             for key in ("reached", "converted")
@@ -137,7 +138,12 @@ def _side_by_side(messages: Iterable[Mapping[str, Any]]) -> str:
         )
     return (
         '<section class="keep"><h2>Side by side</h2>'
-        + _table(("Message", "Reached", "Converted", "Lift of conversion", "Verdict"), rows, figures=(1, 2))
+        + _table(
+            "Side by side",
+            ("Message", "Reached", "Converted", "Lift of conversion", "Verdict"),
+            rows,
+            figures=(1, 2),
+        )
         + "</section>"
     )
 
@@ -213,7 +219,7 @@ def _before_after(message: Mapping[str, Any]) -> str:
     sentence = _paragraph(told["sentence"]) if message["experiments"] else ""
     return (
         f'<div class="keep"><h3>Before and after: {escape(told["label"])}</h3>{sentence}'
-        + _table(("", "Users", "Converted", "Revenue"), rows, figures=(1, 2, 3))
+        + _table("Before and after", ("", "Users", "Converted", "Revenue"), rows, figures=(1, 2, 3))
         + "</div>"
     )
 
@@ -227,7 +233,10 @@ def _funnel(message: Mapping[str, Any]) -> str:
     return (
         '<div class="keep"><h3>From reached to converted</h3>'
         + _table(
-            ("Step", "Users", f"Of those {base_of(figures)}", ""), [funnel_rows(figures)], figures=(1, 2)
+            "From reached to converted",
+            ("Step", "Users", f"Of those {base_of(figures)}", ""),
+            [funnel_rows(figures)],
+            figures=(1, 2),
         )
         + f"{_facts(facts)}</div>"
     )
@@ -250,7 +259,7 @@ def _lines(
         return ""
     names = (*heads, *(name for _, name in FIGURES))
     figures = tuple(range(len(heads), len(names)))
-    return f'<div class="keep"><h3>{title}</h3>{_table(names, rows, figures=figures)}</div>'
+    return f'<div class="keep"><h3>{title}</h3>{_table(title, names, rows, figures=figures)}</div>'
 
 
 def _days(message: Mapping[str, Any]) -> str:
@@ -286,7 +295,7 @@ def _about(report: Mapping[str, Any]) -> str:
     return f'<p class="hint">{escape(said)}</p><p class="hint">{escape(measured)}</p>'
 
 
-def _table(heads: Iterable[str], rows: Iterable[str], *, figures: tuple[int, ...]) -> str:
+def _table(title: str, heads: Iterable[str], rows: Iterable[str], *, figures: tuple[int, ...]) -> str:
     cells = "".join(
         (
             f'<th scope="col" class="figure">{escape(one)}</th>'
@@ -297,7 +306,7 @@ def _table(heads: Iterable[str], rows: Iterable[str], *, figures: tuple[int, ...
         else "<td></td>"
         for at, one in enumerate(heads)
     )
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:

@@ -171,7 +171,8 @@ def lift_words(effect: Mapping[str, Any]) -> str | None:
     if effect["lift"] is None:
         low, high = (_amount(effect, intervals["difference"][end], sign=True) for end in ("low", "high"))
         return f"{_amount(effect, effect['difference'], sign=True)} (95% interval: {low} to {high})"
-    said = f"{change(effect['lift'])} (95% interval: {change_range(LiftInterval(**intervals['lift']))}"
+    lift = change(effect["lift"]) if effect["lift"] else "no difference"
+    said = f"{lift} (95% interval: {change_range(LiftInterval(**intervals['lift']))}"
     if effect["compared"] > 1 and effect["joint_intervals"]:
         joint = change_range(LiftInterval(**effect["joint_intervals"]["lift"]))
         said += f"; for all {effect['compared']} at once: {joint}"
@@ -184,11 +185,11 @@ def axis_of(effect: Mapping[str, Any]) -> Axis | None:
     if not intervals:
         return None
     of_lift = effect["lift"] is not None
-    point = effect["lift"] if of_lift else effect["difference"]
+    point: float = effect["lift"] if of_lift else effect["difference"]
     low, high = (intervals["lift" if of_lift else "difference"][end] for end in ("low", "high"))
-    least = min(low, point, 0.0)
+    least: float = min(low, point, 0.0)
     # Without an upper bound the axis ends somewhat beyond what is known.
-    most = max(point, low, 0.0, high if high is not None else 0.0)
+    most: float = max(point, low, 0.0, high if high is not None else 0.0)
     span = (most - least) or 1.0
     if high is None:
         most += 0.3 * span

@@ -26,7 +26,7 @@ TRENDS: Final = (
 #: The colours and sizes of the drawings; the document's style sheet holds the variables.
 SHEET: Final = (
     "svg{display:block;width:100%;overflow:visible}"
-    "svg text{font-size:12px;fill:var(--quiet)}"
+    "svg text{font-size:12px;fill:var(--quiet);paint-order:stroke;stroke:var(--card);stroke-width:5px}"
     ".axis{stroke:var(--line);stroke-width:1}.zero{stroke:var(--quiet);stroke-width:1;stroke-dasharray:3 3}"
     ".joint{stroke:var(--mark);stroke-width:1.5}.interval{fill:var(--mark);opacity:.4}.point{fill:var(--mark)}"
     ".arrow{fill:var(--mark)}.bar{fill:var(--mark)}.room{fill:var(--soft)}"

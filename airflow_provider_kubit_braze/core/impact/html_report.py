@@ -75,7 +75,8 @@ _SHEET: Final = (
     "th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:middle}"
     "tbody th{font-weight:normal;min-width:110px}td{min-width:60px}"
     ".figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
-    ".drawn{width:45%;padding-left:8px}.word{display:inline-block;padding:0 8px;border-radius:999px}"
+    "thead .figure{white-space:normal}.drawn{width:45%;padding-left:8px}"
+    ".word{display:inline-block;padding:0 8px;border-radius:999px}"
     ".trends{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:16px}"
     ".small p{margin:0}.ends{display:flex;justify-content:space-between}"
     ".facts{display:flex;flex-wrap:wrap;gap:6px 28px;margin:10px 0 0}.facts dt{color:var(--quiet);font-size:13px}"
@@ -306,7 +307,10 @@ def _table(title: str, heads: Iterable[str], rows: Iterable[str], *, figures: tu
         else "<td></td>"
         for at, one in enumerate(heads)
     )
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table>'
+        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:

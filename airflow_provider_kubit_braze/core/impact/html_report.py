@@ -155,7 +155,7 @@ def _message(number: int, message: Mapping[str, Any]) -> str:
     parts = [
         f'<h2>{escape(name_of(message))}<span class="kind">{escape(_kind_and_reach(message))}</span></h2>',
         f'<p class="verdict {tone}"><strong>{escape(word)}</strong>{escape(sentence)}</p>',
-        *(_experiment(one) for one in message["experiments"]),
+        *(_experiment(one, said=sentence) for one in message["experiments"]),
         f'<p class="hint">{escape(waiting)}</p>' if waiting else "",
         _before_after(message),
         _funnel(message),
@@ -182,27 +182,27 @@ def _kind_and_reach(message: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (kind_of(message), reach)))
 
 
-def _experiment(experiment: Mapping[str, Any]) -> str:
+def _experiment(experiment: Mapping[str, Any], *, said: str) -> str:
     warning = ratio_warning(experiment)
     reached = reached_words(experiment)
     return (
         f'<div class="keep"><h3>Against {CONTROLS[experiment["control_kind"]]}</h3>'
         f'<p class="hint">{escape(sizes_of(experiment))}</p>'
         + (f'<p class="verdict bad">{escape(warning)}</p>' if warning else "")
-        + "".join(_effect(one, experiment["control_kind"]) for one in effects_of(experiment))
+        + "".join(_effect(one, experiment["control_kind"], said=said) for one in effects_of(experiment))
         + (f'<p class="hint">{escape(reached)}</p>' if reached else "")
         + "</div>"
     )
 
 
-def _effect(effect: Mapping[str, Any], control_kind: str) -> str:
+def _effect(effect: Mapping[str, Any], control_kind: str, *, said: str) -> str:
     word, tone = VERDICTS[effect["verdict"]]
     # Groups that cannot be compared have figures all the same; they would be read as an effect.
     lift = lift_words(effect)
     told = f"{both_figures(effect, control_kind)}: {lift}" if lift else effect["sentence"]
     return (
         f'<h4>{MEASURES[effect["measure"]]} <span class="word {tone}">{escape(word)}</span></h4>'
-        f"{_paragraph(told)}{interval_svg(effect)}"
+        f"{_paragraph(told) if told != said else ''}{interval_svg(effect)}"
     )
 
 

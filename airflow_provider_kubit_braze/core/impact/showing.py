@@ -220,8 +220,8 @@ def signed(share: float) -> str:
 
 def sizes_of(experiment: Mapping[str, Any]) -> str:
     """Return how many users were compared."""
-    control = CONTROLS[experiment["control_kind"]]
-    return f"{experiment['treated_users']:,} treated users, {experiment['control_users']:,} users among {control}"
+    where = "held out" if experiment["control_kind"] == "holdout" else "in Braze's control group"
+    return f"{experiment['treated_users']:,} treated users, {experiment['control_users']:,} {where}"
 
 
 def ratio_warning(experiment: Mapping[str, Any]) -> str | None:

@@ -100,3 +100,21 @@ export function charts(rows) {
       h("h2", {}, `Entered and left${moved.length < told.length ? ", after the first import" : ""}`, h("span", { class: "key enter" }), "entered", h("span", { class: "key leave" }), "left"),
       moves));
 }
+
+const TRENDS = [["reached", "Reached"], ["clicked", "Clicked"], ["converted", "Converted"], ["revenue", "Revenue"]];
+// Noon, so that no change of clocks moves a day.
+const noon = (day) => Date.parse(`${day}T12:00:00`) / 1000;
+
+// One small chart for each figure that any day knows; a day whose figure nobody knows has a gap.
+export function dayCharts(days, words) {
+  const told = TRENDS.filter(([key]) => days.some(({ figures }) => figures[key] !== null));
+  return h("div", { class: "charts small" }, told.map(([key, name]) => {
+    const values = days.map(({ figures }) => figures[key]);
+    const most = words(key, Math.max(...values.filter((value) => value !== null)));
+    const place = h("div", { role: "img", "aria-label": `${name} by day, ${days[0].day} to ${days.at(-1).day}: at most ${most} a day` });
+    queueMicrotask(() => draw(place, 140, [days.map(({ day }) => noon(day)), values], () => [
+      { stroke: colour("members"), fill: colour("members"), paths: window.uPlot.paths.bars({ size: [0.6, 24] }), points: { show: false } },
+    ]).catch((error) => place.replaceChildren(h("p", { class: "hint" }, error.message))));
+    return h("div", { class: "chart" }, h("h4", {}, `${name} by day`), place);
+  }));
+}

@@ -92,8 +92,8 @@ def before_after() -> dict[str, Any]:
     return {
         "label": told.label,
         "sentence": told.sentence,
-        "before": {"users": 1000, "converters": 20, "revenue": None},
-        "after": {"users": 1000, "converters": 30, "revenue": 500.25},
+        "before": {"users": 1000, "converters": 20, "revenue": None, "currency": None},
+        "after": {"users": 1000, "converters": 30, "revenue": 500.25, "currency": "EUR"},
     }
 
 

@@ -52,7 +52,7 @@ _NAME: Final = 22
 _INDENT: Final = "  "
 
 # Sends are rows and no step of the funnel: they go first where a terminal is too narrow.
-_COLUMNS: Final = (*(one for one in FIGURES if one[0] != "sends"), ("sends", "Sends"))
+_COLUMNS: Final = (FIGURES[0], *FIGURES[2:], FIGURES[1])
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ def _message(out: Console, message: Mapping[str, Any]) -> None:
     if waiting := waiting_words(message):
         print_sentence(out, waiting, style="dim")
     if told := message["before_after"]:
-        _before_after(out, told, message)
+        _before_after(out, told, alone=not message["experiments"])
     lines = [("all channels", "", message)] if len(message["channels"]) != 1 else []
     lines += [(one["channel"], "", one) for one in message["channels"]]
     _figures(out, "channel", lines, message)
@@ -169,11 +169,11 @@ def _ends(axis: Axis) -> str:
     return f"{axis.low_label} and up" if axis.is_open else f"{axis.low_label} to {axis.high_label}"
 
 
-def _before_after(out: Console, told: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+def _before_after(out: Console, told: Mapping[str, Any], *, alone: bool) -> None:
     out.print(Text(plain(f"Before and after: {told['label']}"), style="bold"))
-    if message["experiments"]:
+    if not alone:
         print_sentence(out, told["sentence"])
-    rows = before_after_rows(told, message["currency"])
+    rows = before_after_rows(told)
     heads = ("", "users", "converted", "revenue")
     columns = [Column(head, [plain(row[at]) for row in rows], right=at > 0) for at, head in enumerate(heads)]
     out.print(fitting(columns, out.width)[0])

@@ -214,7 +214,7 @@ def _before_after(message: Mapping[str, Any]) -> str:
         f'<tr><th scope="row">{name}</th>'
         + "".join(f'<td class="figure">{escape(cell)}</td>' for cell in cells)
         + "</tr>"
-        for name, *cells in before_after_rows(told, message["currency"])
+        for name, *cells in before_after_rows(told)
     )
     # Where there is an experiment the sentence above is that one's.
     sentence = _paragraph(told["sentence"]) if message["experiments"] else ""

@@ -247,14 +247,14 @@ def reached_words(experiment: Mapping[str, Any]) -> str | None:
     )
 
 
-def before_after_rows(told: Mapping[str, Any], currency: str | None) -> list[tuple[str, str, str, str]]:
+def before_after_rows(told: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return when, users, converters and revenue of both periods."""
     return [
         (
             name,
             f"{told[key]['users']:,}",
             f"{told[key]['converters']:,}",
-            figure("revenue", told[key]["revenue"], currency),
+            figure("revenue", told[key]["revenue"], told[key]["currency"]),
         )
         for key, name in (("before", "Before"), ("after", "After"))
     ]

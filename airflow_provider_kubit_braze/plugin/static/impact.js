@@ -111,9 +111,9 @@ function daysOf({ days, currency }) {
   ];
 }
 
-function beforeAfterOf({ before_after: told, experiments, currency }) {
+function beforeAfterOf({ before_after: told, experiments }) {
   if (!told) return [];
-  const row = (name, { users, converters, revenue }) =>
+  const row = (name, { users, converters, revenue, currency }) =>
     line(name, [number(users), number(converters), figureText("revenue", revenue, currency)], 1);
   return [
     h("h3", {}, `Before and after: ${told.label}`), experiments.length > 0 && h("p", {}, told.sentence),
@@ -184,8 +184,8 @@ export function cohortImpact(store, cohortDag, id, { home }) {
       await look();
     } catch (error) {
       problem.replaceChildren(h("div", { class: "note bad", role: "alert" }, refusal(error)));
+      go.disabled = false;
     }
-    go.disabled = false;
     clock.soon();
   }
 

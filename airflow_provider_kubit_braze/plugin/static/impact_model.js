@@ -40,15 +40,14 @@ export function runsInShort(runs) {
 }
 
 // Halves go to the even neighbour, as they do where the sentences are made.
-const fixed = (value, digits) => new Intl.NumberFormat("en", {
-  minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven",
-}).format(value);
+const rounded = (value, digits) => new Intl.NumberFormat("en", { ...digits, roundingMode: "halfEven" }).format(value);
+const fixed = (value, digits) => rounded(value, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 // With as many digits as its size deserves.
 export function percent(share) {
   const value = 100 * Math.abs(share);
   if (!value) return "0%";
-  const text = value < 0.995 ? String(Number(value.toPrecision(2))) : fixed(value, value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2);
+  const text = value < 0.995 ? rounded(value, { maximumSignificantDigits: 2 }) : fixed(value, value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2);
   return `${share < 0 ? "-" : ""}${text}%`;
 }
 

@@ -199,7 +199,9 @@ class _Measurement:
             messages=messages,
             messages_left_out=left_out,
             missing=self._tellings.missing,
-            limits=self._tellings.limits,
+            limits=self._tellings.limits(
+                {part.channel for one in messages for part in one.channels if part.channel}
+            ),
             notes=[*self._days.notes, *self._notes],
         )
         keep_summary(self._session, self._tables, report, key=self._key)

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from airflow_provider_kubit_braze.core.braze_target import parse_app_group_id, parse_share
 from airflow_provider_kubit_braze.core.durations import DurationField, duration_text
@@ -199,31 +199,52 @@ class ImpactQuestion(Part):
         return message_id in (self.campaigns if kind == "campaign" else self.canvases)
 
 
+def _may_take_defaults(schema: dict[str, Any]) -> None:
+    # The share and the app group may stand under the cohort's braze.
+    schema.pop("required", None)
+
+
 class CohortImpact(ImpactQuestion):
     """The key ``impact`` of a cohort file: the question, and when it is asked each day.
 
     :param at: time of day as ``HH:MM``, in ``timezone``.
     """
 
+    model_config = ConfigDict(json_schema_extra=_may_take_defaults)
+
     at: Annotated[
         str, AfterValidator(check_time), WithJsonSchema({"type": "string", "pattern": f"^({TIME_PATTERN})$"})
     ] = Field(default="07:00", description="Time of day of the measurement, HH:MM.")
 
 
-def with_defaults(impact: Any, braze: Any) -> Any:
-    """Take the share and the app group from the cohort's ``braze``, where ``impact`` does not name them.
+def with_defaults(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Take from the rest of a cohort what its ``impact`` does not say: share, app group and time zone.
 
-    :param impact: what was written under ``impact``: a mapping, ``true`` for all defaults, or anything wrong.
-    :param braze: what was written under ``braze``.
+    :param data: a cohort as it was written; ``impact: true`` asks for all defaults, ``false`` for no measurement.
     """
-    if impact is True:
-        impact = {}
+    impact = data.get("impact")
+    if impact is False:
+        return {**data, "impact": None}
+    impact = {} if impact is True else impact
     if not isinstance(impact, Mapping):
-        return impact
-    named = {"source": "share", "app_group_id": "app_group_id"}
-    found = {
-        key: braze.get(other) if isinstance(braze, Mapping) else getattr(braze, other, None)
-        for key, other in named.items()
-        if key not in impact
+        return data
+    defaults = {
+        "source": _written(data, "braze", "share"),
+        "app_group_id": _written(data, "braze", "app_group_id"),
+        "timezone": _written(data, "schedule", "timezone"),
     }
-    return {**{key: value for key, value in found.items() if value is not None}, **impact}
+    taken = {key: value for key, value in defaults.items() if value is not None and key not in impact}
+    return {**data, "impact": {**taken, **impact}}
+
+
+def _written(data: Mapping[str, Any], part: str, key: str) -> Any:
+    found = data.get(part)
+    return found.get(key) if isinstance(found, Mapping) else getattr(found, key, None)
+
+
+def _take_a_boolean(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "boolean"})
+
+
+ImpactField = Annotated[CohortImpact | None, Field(json_schema_extra=_take_a_boolean)]
+"""A :class:`CohortImpact` as a field of a cohort; ``true`` and ``false`` are taken too, see ``with_defaults``."""

@@ -110,15 +110,24 @@ class Tellings:
         """What the share cannot tell, as sentences."""
         return [one.sentence for one in self._told if not one.possible]
 
-    @property
-    def limits(self) -> list[str]:
-        """What it tells with limits, as sentences."""
+    def limits(self, channels: Collection[str]) -> list[str]:
+        """Return what the share tells with limits, as sentences.
+
+        :param channels: those that anything was counted of; the limits of others are of no interest.
+        """
+        told = [
+            one.sentence
+            for one in self._told
+            if one.possible
+            and one.limits
+            and (one.figure.name not in _BY_CHANNEL or one.figure.scope in channels)
+        ]
         standing_in = [
             f"{channel}: whom it reached is not known, so what followed is counted from {figure} on."
             for channel in self.channels
-            if (figure := self._stands_in(channel))
+            if channel in channels and (figure := self._stands_in(channel))
         ]
-        return [*(one.sentence for one in self._told if one.possible and one.limits), *standing_in]
+        return [*told, *standing_in]
 
     @property
     def _told(self) -> list[Verdict]:

@@ -26,7 +26,8 @@ def measurement(cohort: str, report: dict[str, Any] | None) -> DAG:
         def measure() -> str:
             context = get_current_context()
             if context["dag_run"].conf.get("fail"):  # type: ignore[union-attr]
-                raise RuntimeError("The share cannot be read.")
+                context["ti"].xcom_push(key="failed_because", value="The share cannot be read.")
+                raise RuntimeError
             if report is not None:
                 context["ti"].xcom_push(key="impact", value=report)
             return "measured"

@@ -147,6 +147,7 @@ export const failedBecause = (row) => xcom(row, IMPORT_TASK, "failed_because");
 export const progressOf = (row) => xcom(row, IMPORT_TASK, "progress");
 
 export const impactOf = (row) => xcom(row, MEASURE_TASK, "impact");
+export const notMeasuredBecause = (row) => xcom(row, MEASURE_TASK, "failed_because");
 
 // The report as a file to send on: the server of this page writes it from what the viewer has already.
 export async function reportOf(report) {

@@ -169,7 +169,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     h("p", {}, h("a", { href: home }, "← All cohorts")),
     h("div", { class: "top" }, title, h("div", { class: "buttons" }, go, send)),
     tabs(id, "impact"), problem, now, place);
-  let dag = null, runs = [], report = null, shown = null, chosen = 0, clock = null, closed = false;
+  let dag = null, runs = [], report = null, shown = null, why = null, failed = null, chosen = 0, clock = null, closed = false;
 
   const rowOf = (run) => ({ dagId, runId: run.dag_run_id });
   const runLink = (run, text) =>
@@ -241,11 +241,12 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     }
     if (last.state !== "success") {
       return h("div", { class: "note bad" }, h("strong", {}, `The measurement of ${moment(last.start_date ?? last.run_after)} failed.`),
-        h("p", {}, done ? "What follows is from before it. " : "", runLink(last, "Its log says why")));
+        why && h("p", {}, why),
+        h("p", {}, done ? "What follows is from before it. " : "", runLink(last, "Its log")));
     }
     if (!report) {
       return h("div", { class: "note bad" }, h("strong", {}, "The last measurement left nothing that this page can show."),
-        h("p", {}, runLink(last, "Its log says why")));
+        h("p", {}, runLink(last, "Its log")));
     }
     return dag.is_paused ? h("div", { class: "note warn" }, h("strong", {}, "The measurement of this cohort is paused: what follows gets no newer.")) : null;
   }
@@ -267,6 +268,15 @@ export function cohortImpact(store, cohortDag, id, { home }) {
       h("p", {}, "It is when its cohort file has the key impact, and says where Braze's data share is:"),
       h("pre", {}, "braze:\n  share: BRAZE_SHARE.PUBLIC\n  app_group_id: <APP_GROUP_ID>\nimpact: true"),
       h("p", { class: "hint" }, "Or its measurement is there and your role may not see it.")));
+  }
+
+  // Why the newest run failed, once.
+  async function readWhy() {
+    const { last } = runsInShort(runs);
+    const name = last?.state === "failed" ? `${last.dag_run_id} ${last.end_date}` : null;
+    if (name === failed) return;
+    why = name && (await api.notMeasuredBecause(rowOf(last)));
+    failed = name;
   }
 
   // Reads the newest report, once: a run that has succeeded says the same ever after.
@@ -299,7 +309,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     problem.replaceChildren();
     try {
       [dag, runs] = await Promise.all([api.dag(dagId), api.runsOf(dagId, { limit: RUNS }), nameCohort()]);
-      await read();
+      await Promise.all([read(), readWhy()]);
       update();
     } catch (error) {
       if (error.status === 404) none();
@@ -311,7 +321,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     if (!dag) return load();
     try {
       runs = await api.runsOf(dagId, { limit: RUNS });
-      await read();
+      await Promise.all([read(), readWhy()]);
       problem.replaceChildren();
       update();
     } catch (error) {

@@ -17,7 +17,7 @@ from airflow_provider_kubit_braze.core.impact.html_report import impact_html
 from airflow_provider_kubit_braze.core.impact.words import percent
 from tests.impact_reports import EXPERIMENTS, HOSTILE, UNKNOWN, experiment, figures, message, report
 from tests.ui.conftest import REPORTS
-from tests.ui.test_pages import SLOWEST, check
+from tests.ui.test_pages import SLOWEST, check, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,18 @@ def test_the_tab_is_beside_the_history_and_says_first_what_may_be_said(
     frame.get_by_role("link", name="History").click()
     expect(frame.get_by_role("region", name="Imports")).to_be_visible()
     expect(frame.get_by_role("link", name="History")).to_have_attribute("aria-current", "page")
+
+
+def test_the_list_leads_to_the_impact_of_the_cohorts_that_are_measured(
+    open_page: Callable[..., Page],
+) -> None:
+    page = open_page()
+    expect(row_of(page, "New this week").get_by_role("link")).to_have_count(1)
+    expect(page.get_by_text(re.compile("^5 cohorts"))).to_be_visible()
+    row_of(page, "Lapsed buyers").get_by_role("link", name="Impact").click()
+    expect(page.get_by_text("The impact of this cohort was never measured.")).to_be_visible()
+    page.get_by_role("link", name="All cohorts").click()
+    expect(row_of(page, "Lapsed buyers")).to_be_visible()
 
 
 def test_every_message_can_be_chosen_and_shows_its_own_figures(open_page: Callable[..., Page]) -> None:

@@ -1,6 +1,6 @@
 // Airflow's public REST API, asked with the session of whoever looks at the page: Airflow decides what they may see.
 
-import { MEASURE_TASK } from "./impact_model.js";
+import { IMPACT_TAG, MEASURE_TASK } from "./impact_model.js";
 import { LIVE, TAG, IMPORT_TASK, WAIT_TASK } from "./model.js";
 
 const API = new URL("../api/v2/", document.baseURI);
@@ -19,7 +19,7 @@ export const requestsMade = () => requests;
 
 async function call(path, { query = {}, ...options } = {}) {
   const url = new URL(path, API);
-  for (const [name, value] of Object.entries(query)) url.searchParams.append(name, value);
+  for (const [name, value] of Object.entries(query)) for (const one of [value].flat()) url.searchParams.append(name, one);
   return (await ask(url, options)).json();
 }
 
@@ -80,7 +80,8 @@ export async function inParallel(items, work, atOnce = AT_ONCE) {
   return results;
 }
 
-export const dags = () => all("dags", "dags", { tags: TAG, order_by: "dag_id" });
+// Those that import cohorts, and those that measure an impact, in one list.
+export const dags = () => all("dags", "dags", { tags: [TAG, IMPACT_TAG], tags_match_mode: "any", order_by: "dag_id" });
 export const dag = (dagId) => call(`dags/${segment(dagId)}`);
 
 const ofCohorts = { name_prefix_pattern: "braze_cohort_", order_by: "-timestamp" };

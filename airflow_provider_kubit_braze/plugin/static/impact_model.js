@@ -4,8 +4,10 @@
 import { LIVE } from "./model.js";
 import { number } from "./words.js";
 
+export const IMPACT_TAG = "kubit-braze-impact";
 export const MEASURE_TASK = "measure_impact";
 export const impactDag = (cohortId) => `kubit_braze_impact__${cohortId}`;
+export const measures = (dag) => (dag.tags ?? []).some(({ name }) => name === IMPACT_TAG);
 
 export const NOT_KNOWN = "not known";
 // A verdict in a word or two, and how to take it.

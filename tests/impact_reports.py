@@ -198,6 +198,14 @@ def hostile() -> dict[str, Any]:
         return f"{place} {HOSTILE}"
 
     variation = {"variation": at("variation"), "name": None, "figures": figures()}
+    described = {**before_after(), "label": at("label"), "sentence": at("sentence")}
+    described["after"] = {**described["after"], "currency": at("currency before and after")}
+    judged = experiment()
+    # Of so few a difference is told in the currency, and one sentence is told in full.
+    judged["conversion"]["sentence"] = at("verdict")
+    judged["revenue"] = {**judged["revenue"], "currency": at("currency of the effect"), "lift": None}
+    unsaid = experiment(*EXPERIMENTS["not_enough_data"], kind="braze_control")
+    unsaid["revenue"]["sentence"] = at("verdict of revenue")
     return report(
         message(
             id="one",
@@ -208,10 +216,10 @@ def hostile() -> dict[str, Any]:
                 {**variation, "channel": at("channel of a variation")},
                 {**variation, "channel": "email", "variation": "v", "name": at("name of a variation")},
             ],
-            experiments=[experiment(), experiment(kind="braze_control", share=None)],
-            before_after={**before_after(), "label": at("label"), "sentence": at("sentence")},
+            experiments=[judged, unsaid],
+            before_after=described,
         ),
-        message(kind=at("kind"), id=at("id"), name=None),
+        message(kind=at("kind"), id=at("id"), name=None, experiments=[], before_after=described),
         cohort_name=at("cohort"),
         measure=at("measure"),
         timezone=at("timezone"),

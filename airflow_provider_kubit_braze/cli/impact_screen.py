@@ -166,7 +166,7 @@ def _drawn(axis: Axis) -> str:
 
 
 def _ends(axis: Axis) -> str:
-    return f"{axis.low_label} and up" if axis.is_open else f"{axis.low_label} to {axis.high_label}"
+    return plain(f"{axis.low_label} and up" if axis.is_open else f"{axis.low_label} to {axis.high_label}")
 
 
 def _before_after(out: Console, told: Mapping[str, Any], *, alone: bool) -> None:

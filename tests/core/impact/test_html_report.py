@@ -101,7 +101,7 @@ def test_whatever_others_wrote_stays_text_at_every_place_where_it_stands() -> No
     read = Document(impact_html(told))
 
     written = list(texts_of(told))
-    assert len(written) == 17
+    assert len(written) == 24
     for text in written:
         assert text in read.text, text
     assert any(key == "aria-label" and value and HOSTILE in value for key, value in read.attributes)
@@ -163,6 +163,7 @@ def test_an_interval_lies_where_its_figures_say_and_zero_is_on_its_axis() -> Non
         axis = axis_of(effect)
         assert axis is not None
         assert 0 < axis.low < axis.point < axis.high < 1
+        assert 0 < axis.zero < 1
         side = (axis.low > axis.zero) - (axis.high < axis.zero)
         assert side == {"raised": 1, "lowered": -1, "none_found": 0}[name]
         lift = effect["intervals"]["lift"]

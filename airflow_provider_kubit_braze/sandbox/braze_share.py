@@ -95,7 +95,7 @@ def fill_profile_share(
     users = braze.users()
     everybody = [(app_group_id, user) for user in users] + [(OTHER_APP_GROUP, user) for user in others]
     with connection.cursor() as cursor:
-        _make_schema(cursor, share)
+        make_schema(cursor, share)
         for view in VIEWS:
             cursor.execute(f"DROP TABLE IF EXISTS {share}.{view}")
         for view in views:
@@ -137,7 +137,7 @@ def make_share_tables(
     :return: how many tables of the catalogue the share has now.
     """
     with connection.cursor() as cursor:
-        _make_schema(cursor, share)
+        make_schema(cursor, share)
         for table, columns in catalogue().items():
             if table in without:
                 cursor.execute(f"DROP TABLE IF EXISTS {share}.{table}")
@@ -147,7 +147,8 @@ def make_share_tables(
     return len(catalogue().keys() - set(without))
 
 
-def _make_schema(cursor: SnowflakeCursor, share: str) -> None:
+def make_schema(cursor: SnowflakeCursor, share: str) -> None:
+    """Make a schema, and its database, where they are not there yet; the current schema stays what it was."""
     cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
     ((database, schema),) = cursor.fetchall()
     *parent, _ = split_name(share)

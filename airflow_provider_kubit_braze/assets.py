@@ -1,4 +1,4 @@
-"""The cohort in Braze as an Airflow asset: ``braze://<connection>/cohort/<cohort>``."""
+"""A cohort in Braze as an Airflow asset, ``braze://<connection>/cohort/<cohort>``, and its impact."""
 
 from __future__ import annotations
 
@@ -19,9 +19,22 @@ def cohort_asset(cohort_id: str, conn_id: str) -> Asset:
     :param cohort_id: the cohort's id.
     :param conn_id: the connection to Braze. Characters that a host name cannot hold are percent-encoded.
     """
-    uri = f"braze://{quote(conn_id, safe='')}/cohort/{quote(cohort_id, safe='')}"
+    return _asset("cohort", cohort_id, conn_id)
+
+
+def impact_asset(cohort_id: str, conn_id: str) -> Asset:
+    """Make the asset that a measurement of the cohort's impact updates.
+
+    :param cohort_id: the cohort's id.
+    :param conn_id: the connection to Braze.
+    """
+    return _asset("impact", cohort_id, conn_id)
+
+
+def _asset(kind: str, cohort_id: str, conn_id: str) -> Asset:
+    uri = f"braze://{quote(conn_id, safe='')}/{kind}/{quote(cohort_id, safe='')}"
     # Before Airflow 3 assets are datasets and have no name.
-    return Asset(name=f"braze_cohort_{cohort_id}", uri=uri) if AIRFLOW_V_3_0_PLUS else Asset(uri=uri)
+    return Asset(name=f"braze_{kind}_{cohort_id}", uri=uri) if AIRFLOW_V_3_0_PLUS else Asset(uri=uri)
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
@@ -31,9 +44,9 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: when it names no connection or no cohort.
     """
     match uri.path.split("/"):
-        case ["", "cohort", cohort_id] if cohort_id and uri.netloc and not uri.query:
+        case ["", "cohort" | "impact", cohort_id] if cohort_id and uri.netloc and not uri.query:
             return uri
         case _:
             raise ValueError(
-                f"An asset of Braze is braze://<connection>/cohort/<cohort>, not {uri.geturl()}."
+                f"An asset of Braze is braze://<connection>/cohort/<cohort>, or /impact/<cohort>, not {uri.geturl()}."
             )

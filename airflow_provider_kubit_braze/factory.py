@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, Param, get_parsing_context
 
 from airflow_provider_kubit_braze._compat import defined_in_this_parse
-from airflow_provider_kubit_braze.assets import cohort_asset
+from airflow_provider_kubit_braze.assets import cohort_asset, impact_asset
 from airflow_provider_kubit_braze.broken import report_broken_cohorts
 from airflow_provider_kubit_braze.core.cohort_file import read_cohorts
+from airflow_provider_kubit_braze.core.schedule import Schedule
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
+from airflow_provider_kubit_braze.operators.cohort_impact import CohortImpactOperator
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
 from airflow_provider_kubit_braze.operators.notify import NotifyImportOperator
 from airflow_provider_kubit_braze.operators.sharded import (
@@ -36,7 +38,7 @@ from airflow_provider_kubit_braze.sensors.snowflake_cohort import SnowflakeCohor
 from airflow_provider_kubit_braze.timetables import start_date_of, timetable_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kubit_braze.core.cohort import Cohort
     from airflow_provider_kubit_braze.core.source import Source
@@ -59,7 +61,8 @@ def load_cohort_dags(
 ) -> dict[str, DAG]:
     """Make a DAG of every cohort in a file, or in all ``*.yaml`` and ``*.yml`` files below a folder.
 
-    A cohort that is defined wrongly becomes an import error of its own file, and the others load.
+    A cohort with the key ``impact`` has a second one, which measures what campaigns did to it. A cohort that is defined
+    wrongly becomes an import error of its own file, and the others load.
 
     :param path: a file or a folder; a relative path starts at the folder of the DAG file that calls.
     :param default_args: for every task; added to two retries with growing delay.
@@ -74,18 +77,23 @@ def load_cohort_dags(
     wanted = get_parsing_context().dag_id
     dags: dict[str, DAG] = {}
     for loaded in read.cohorts:
-        if wanted in (None, loaded.cohort.dag_id):
-            try:
-                dag = cohort_dag(loaded.cohort, default_args=default_args, tags=tags, source=loaded.place)
-            except CohortConfigError as error:
-                problems.append(error)
-            else:
-                dags[dag.dag_id] = dag
+        try:
+            for make, dag_id in _dags_of(loaded.cohort):
+                if wanted in (None, dag_id):
+                    dags[dag_id] = make(
+                        loaded.cohort, default_args=default_args, tags=tags, source=loaded.place
+                    )
+        except CohortConfigError as error:
+            problems.append(error)
     if problems and strict:
         raise CohortFilesError(problems)
     if wanted is not None:
         # The log of one cohort's task is no place for the others' problems.
-        problems = [problem for problem in problems if f"kubit_braze__{problem.cohort}" == wanted]
+        problems = [
+            problem
+            for problem in problems
+            if wanted in (f"kubit_braze__{problem.cohort}", f"kubit_braze_impact__{problem.cohort}")
+        ]
     by_file: dict[str, list[CohortConfigError]] = defaultdict(list)
     for problem in problems:
         by_file[problem.file_and_line[0] or str(path)].append(problem)
@@ -168,6 +176,65 @@ def cohort_dag(
             )
             import_to_braze >> notify.as_teardown()
     return dag
+
+
+def impact_dag(
+    cohort: Cohort,
+    *,
+    default_args: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    source: str | None = None,
+) -> DAG:
+    """Make the DAG that measures each day what campaigns did to a cohort.
+
+    :param cohort: the cohort, with ``impact``.
+    :param default_args: for its task; added to two retries with growing delay.
+    :param tags: added to ``kubit-braze-impact`` and ``cohort:<id>``.
+    :param source: where the cohort is defined, for messages; default: this DAG file.
+    :raises CohortConfigError: when the cohort says nothing of an impact, or ``default_args`` has a ``start_date``.
+    """
+    if cohort.impact is None:
+        raise CohortConfigError(
+            "no impact is to be measured",
+            fix="give the cohort an impact",
+            file=source,
+            cohort=cohort.id,
+            field="impact",
+        )
+    _refuse_start_date(cohort, source, default_args or {})
+    schedule = Schedule(mode="daily", at=cohort.impact.at, timezone=cohort.impact.timezone)
+    with DAG(
+        dag_id=cohort.impact_dag_id,
+        dag_display_name=f"{cohort.name}: impact",
+        description=f"What campaigns did to {cohort.name} · {cohort.impact.measure} · {schedule.words()}",
+        schedule=timetable_of(schedule),
+        start_date=start_date_of(schedule),
+        catchup=False,
+        max_active_runs=1,
+        tags=["kubit-braze-impact", f"cohort:{cohort.id}", *tags],
+        default_args={**DEFAULT_ARGS, **(default_args or {})},
+        params={
+            "full_refresh": Param(
+                False,
+                type="boolean",
+                title="Full refresh",
+                description="Measure every day of the period anew, not only those that changed.",
+            )
+        },
+    ) as dag:
+        dag.kubit_braze_source = source  # type: ignore[attr-defined]
+        CohortImpactOperator(
+            task_id="measure_impact", cohort=cohort, outlets=[impact_asset(cohort.id, cohort.braze.conn_id)]
+        )
+    return dag
+
+
+def _dags_of(cohort: Cohort) -> list[tuple[Callable[..., DAG], str]]:
+    """Return what makes the DAGs of a cohort, and their ids."""
+    dags: list[tuple[Callable[..., DAG], str]] = [(cohort_dag, cohort.dag_id)]
+    if cohort.impact is not None:
+        dags.append((impact_dag, cohort.impact_dag_id))
+    return dags
 
 
 def _import(cohort: Cohort, ready: SnowflakeCohortSensor) -> CohortToBrazeOperator:

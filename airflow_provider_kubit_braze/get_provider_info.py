@@ -117,6 +117,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
+                    f"{_PACKAGE}.operators.cohort_impact",
                     f"{_PACKAGE}.operators.cohort_to_braze",
                     f"{_PACKAGE}.operators.trigger_campaign",
                 ],

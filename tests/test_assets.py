@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_0_PLUS
-from airflow_provider_kubit_braze.assets import cohort_asset, sanitize_uri
+from airflow_provider_kubit_braze.assets import cohort_asset, impact_asset, sanitize_uri
 
 
 def test_the_asset_is_named_after_the_cohort_and_found_by_connection_and_cohort() -> None:
@@ -19,9 +19,16 @@ def test_a_connection_id_that_no_host_could_have_is_encoded() -> None:
     assert cohort_asset("a", "eu/growth:1").uri == "braze://eu%2Fgrowth%3A1/cohort/a"
 
 
-def test_a_good_uri_passes_as_it_is() -> None:
-    uri = urlsplit("braze://growth/cohort/power_users")
-    assert sanitize_uri(uri) == uri
+@pytest.mark.parametrize("uri", ["braze://growth/cohort/power_users", "braze://growth/impact/power_users"])
+def test_a_good_uri_passes_as_it_is(uri: str) -> None:
+    assert sanitize_uri(urlsplit(uri)) == urlsplit(uri)
+
+
+def test_the_impact_of_a_cohort_is_another_asset_than_the_cohort() -> None:
+    asset = impact_asset("power_users", "growth")
+    assert asset.uri == "braze://growth/impact/power_users"
+    if AIRFLOW_V_3_0_PLUS:
+        assert asset.name == "braze_impact_power_users"
 
 
 @pytest.mark.parametrize(
@@ -37,5 +44,5 @@ def test_a_good_uri_passes_as_it_is() -> None:
     ],
 )
 def test_a_uri_without_connection_or_cohort_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match="braze://<connection>/cohort/<cohort>, not "):
+    with pytest.raises(ValueError, match="braze://<connection>/cohort/<cohort>, or /impact/<cohort>, not "):
         sanitize_uri(urlsplit(uri))

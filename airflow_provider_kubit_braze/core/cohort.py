@@ -20,6 +20,7 @@ from pydantic import (
 from airflow_provider_kubit_braze.core.braze_target import BrazeTarget
 from airflow_provider_kubit_braze.core.cohort_schema import file_schema
 from airflow_provider_kubit_braze.core.identifiers import Identifier, Identifiers
+from airflow_provider_kubit_braze.core.impact.question import CohortImpact, ImpactField, with_defaults
 from airflow_provider_kubit_braze.core.limits import Limit, LimitField, Share, ShareField
 from airflow_provider_kubit_braze.core.mail import NotifyWhen
 from airflow_provider_kubit_braze.core.part import Part, each, one_or_all, placed, show
@@ -182,6 +183,7 @@ class Cohort(Part):
     :param match: how many of those who enter are looked up before they are sent, so that users whom Braze does not
         know are found instead of vanishing.
     :param shards: tasks that deliver an import beside each other, 1 to 64; with 1 the task that plans also delivers.
+    :param impact: how what campaigns did to the cohort is measured each day; None: not at all. True: the defaults.
     :raises CohortConfigError: when anything is wrong; it names the cohort, the field, the value and the fix.
     """
 
@@ -226,6 +228,9 @@ class Cohort(Part):
         BeforeValidator(_read_shards),
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_SHARDS}),
     ] = Field(default=1, description="Tasks that deliver an import beside each other.")
+    impact: ImpactField = Field(
+        default=None, description="Measure each day what campaigns did to the cohort."
+    )
 
     if TYPE_CHECKING:
 
@@ -245,6 +250,7 @@ class Cohort(Part):
             verify: Verify | Mapping[str, Any] | bool | None = None,
             match: Match = "off",
             shards: int = 1,
+            impact: CohortImpact | Mapping[str, Any] | bool | None = None,
         ) -> None: ...
 
     else:
@@ -263,6 +269,11 @@ class Cohort(Part):
         if isinstance(data, Mapping) and data.get("name") is None:
             return {**data, "name": str(data.get("id")).replace("_", " ").strip().capitalize() or "Unnamed"}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _impact_knows_the_share(cls, data: Any) -> Any:
+        return with_defaults(data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _the_identifiers_suit_the_delivery(self) -> Cohort:
@@ -328,6 +339,11 @@ class Cohort(Part):
     def dag_id(self) -> str:
         """The id of the cohort's DAG."""
         return f"kubit_braze__{self.id}"
+
+    @property
+    def impact_dag_id(self) -> str:
+        """The id of the DAG that measures what campaigns did to the cohort."""
+        return f"kubit_braze_impact__{self.id}"
 
     @property
     def attribute(self) -> str:

@@ -18,7 +18,10 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 LAST_COMMON_DAY = 28
 """The last day of the month that every month has."""
 
-_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+#: A time of day, HH:MM on the 24-hour clock.
+TIME_PATTERN = r"([01]\d|2[0-3]):[0-5]\d"
+
+_TIME = re.compile(TIME_PATTERN)
 _ON_SCHEMA = {
     "anyOf": [
         {"enum": ["last", *WEEKDAYS]},
@@ -28,7 +31,11 @@ _ON_SCHEMA = {
 }
 
 
-def _check_time(value: str) -> str:
+def check_time(value: str) -> str:
+    """Return a time of day as written.
+
+    :raises CohortConfigError: when it is not HH:MM on the 24-hour clock.
+    """
     if _TIME.fullmatch(value):
         return value
     hour, colon, minute = value.partition(":")
@@ -44,7 +51,11 @@ def _check_time(value: str) -> str:
     )
 
 
-def _check_zone(value: str) -> str:
+def check_zone(value: str) -> str:
+    """Return the IANA name of a time zone as written.
+
+    :raises CohortConfigError: when there is no such zone.
+    """
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -126,12 +137,12 @@ class Schedule(Part):
     at: (
         Annotated[
             str,
-            AfterValidator(_check_time),
+            AfterValidator(check_time),
             WithJsonSchema({"type": "string", "pattern": f"^({_TIME.pattern})$"}),
         ]
         | None
     ) = Field(default=None, description="Time of day, HH:MM on the 24-hour clock.", examples=["09:00"])
-    timezone: Annotated[str, AfterValidator(_check_zone)] = Field(
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         default="UTC", description="IANA time zone of the time of day.", examples=["America/New_York"]
     )
 

@@ -61,6 +61,30 @@ _COLUMNS: Final[dict[str, str]] = {
         DAG_ID VARCHAR, RUN_ID VARCHAR, TASK_ID VARCHAR, MAP_INDEX NUMBER(38,0), TRY_NUMBER NUMBER(38,0),
         BEGUN_AT TIMESTAMP_NTZ, ENDED_AT TIMESTAMP_NTZ, SCHEDULED_FOR VARCHAR, DISPATCH_ID VARCHAR,
         SCHEDULE_ID VARCHAR, ERROR VARCHAR""",
+    "IMPACT_EVENT": """
+        WORKSPACE VARCHAR, COHORT_ID VARCHAR, MEASURE VARCHAR, DAY DATE, MOMENT NUMBER(38,0), FIGURE VARCHAR,
+        KIND VARCHAR, MESSAGE_ID VARCHAR, CHANNEL VARCHAR, VARIATION_ID VARCHAR, ID_KIND VARCHAR, USER_ID VARCHAR,
+        CURRENCY VARCHAR, AMOUNT FLOAT""",
+    "IMPACT_DAILY": """
+        WORKSPACE VARCHAR, COHORT_ID VARCHAR, MEASURE VARCHAR, DAY DATE, KIND VARCHAR, MESSAGE_ID VARCHAR,
+        CHANNEL VARCHAR, VARIATION_ID VARCHAR, REACHED NUMBER(38,0), SENDS NUMBER(38,0), DELIVERED NUMBER(38,0),
+        SEEN NUMBER(38,0), CLICKED NUMBER(38,0), CONVERTED NUMBER(38,0), REVENUE FLOAT, CURRENCY VARCHAR,
+        OPTED_OUT NUMBER(38,0), MEASURED_AT TIMESTAMP_NTZ""",
+    "IMPACT_SUMMARY": """
+        WORKSPACE VARCHAR, COHORT_ID VARCHAR, MEASURE VARCHAR, KIND VARCHAR, MESSAGE_ID VARCHAR, NAME VARCHAR,
+        CHANNEL VARCHAR, VARIATION_ID VARCHAR, FIRST_DAY DATE, LAST_DAY DATE,
+        REACHED NUMBER(38,0), SENDS NUMBER(38,0), DELIVERED NUMBER(38,0),
+        SEEN NUMBER(38,0), CLICKED NUMBER(38,0), CONVERTED NUMBER(38,0), REVENUE FLOAT, CURRENCY VARCHAR,
+        OPTED_OUT NUMBER(38,0), CONTROL_KIND VARCHAR, TREATED_USERS NUMBER(38,0), CONTROL_USERS NUMBER(38,0),
+        CONVERSION_TREATED FLOAT, CONVERSION_CONTROL FLOAT, CONVERSION_LIFT FLOAT, CONVERSION_LIFT_LOW FLOAT,
+        CONVERSION_LIFT_HIGH FLOAT, CONVERSION_VERDICT VARCHAR, CONVERSION_SENTENCE VARCHAR,
+        REVENUE_TREATED FLOAT, REVENUE_CONTROL FLOAT, REVENUE_CURRENCY VARCHAR, REVENUE_LIFT FLOAT,
+        REVENUE_LIFT_LOW FLOAT, REVENUE_LIFT_HIGH FLOAT, REVENUE_VERDICT VARCHAR, REVENUE_SENTENCE VARCHAR,
+        MEASURED_AT TIMESTAMP_NTZ, RUN_ID VARCHAR""",
+    "IMPACT_REFRESH": """
+        WORKSPACE VARCHAR, COHORT_ID VARCHAR, MEASURE VARCHAR, SETTINGS VARCHAR, FIRST_DAY DATE, LAST_DAY DATE,
+        DAYS NUMBER(38,0), DATA_UNTIL NUMBER(38,0), LOADED_UNTIL TIMESTAMP_NTZ, MEASURED_AT TIMESTAMP_NTZ,
+        RUN_ID VARCHAR""",
 }
 
 
@@ -130,6 +154,26 @@ class Tables:
     def campaign_send(self) -> str:
         """One row per campaign or Canvas that was to be sent to a cohort, and what became of it."""
         return f"{self.schema}.CAMPAIGN_SEND"
+
+    @property
+    def impact_event(self) -> str:
+        """One row for everything that counts in an impact: a message that reached a user, and what followed."""
+        return f"{self.schema}.IMPACT_EVENT"
+
+    @property
+    def impact_daily(self) -> str:
+        """The figures of each day, message, channel and variation."""
+        return f"{self.schema}.IMPACT_DAILY"
+
+    @property
+    def impact_summary(self) -> str:
+        """The figures of the whole period, and what is said of them."""
+        return f"{self.schema}.IMPACT_SUMMARY"
+
+    @property
+    def impact_refresh(self) -> str:
+        """One row per measurement: what it has measured, and up to where."""
+        return f"{self.schema}.IMPACT_REFRESH"
 
 
 def ensure_tables(session: Session, tables: Tables) -> None:

@@ -328,7 +328,7 @@ def test_recipients_named_twice_are_mailed_once_and_in_order() -> None:
             {"zzz": 1},
             "cohort 'vip', field 'zzz': unknown key 'zzz'; remove it (the keys here are id, name, "
             "source, identifiers, "
-            "schedule, notify, notify_when, braze, guards, holdout, verify, match, shards).",
+            "schedule, notify, notify_when, braze, guards, holdout, verify, match, shards, impact).",
             id="unknown key",
         ),
     ],

@@ -1,0 +1,249 @@
+"""Measure what campaigns did to a cohort, as an Airflow task."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
+from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.core.impact.report import in_short
+from airflow_provider_kubit_braze.core.limits import parse_share
+from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
+from airflow_provider_kubit_braze.operators.identity import task_identity
+from airflow_provider_kubit_braze.operators.switches import is_template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from fractions import Fraction
+
+    from airflow.providers.common.compat.sdk import Context
+
+#: The XCom with the whole report, by day and variation; ``return_value`` is the short one.
+IMPACT_KEY: Final = "impact"
+
+_QUESTION: Final = tuple(ImpactQuestion.model_fields)
+
+
+class CohortImpactOperator(BaseOperator):
+    """Measure what campaigns and Canvases did to a cohort, from Braze's data share in Snowflake.
+
+    .. code-block:: python
+
+        CohortImpactOperator(
+            task_id="measure_impact",
+            cohort_id="power_users",
+            source="BRAZE_SHARE.PUBLIC",
+            app_group_id="5f0c1e2d3b4a",
+            holdout="10%",
+        )
+
+    Only days are measured of which Braze has delivered something new. The figures are in ``IMPACT_DAILY`` and
+    ``IMPACT_SUMMARY`` of the state schema; the task returns them as one report. The whole report, by day and variation
+    too, is the XCom ``impact``. Nothing is sent to Braze.
+
+    :param cohort: the cohort, as its import has it, or a mapping of its fields; its ``impact`` says what is not given
+        here; or
+    :param cohort_id: its id (templated), and
+    :param cohort_name: its name for people (templated), and
+    :param holdout: the share of members that is kept from Braze, such as ``"10%"``; without it the sizes of the groups
+        are not checked.
+    :param source: schema with the data share (templated), such as ``BRAZE_SHARE.PUBLIC``.
+    :param app_group_id: which rows of the share are the workspace's (templated).
+    :param campaigns: API identifiers of campaigns; with no Canvases either: all of both.
+    :param canvases: API identifiers of Canvases.
+    :param goal: what counts as a conversion of both groups (templated): ``purchase``, or the name of a custom event.
+    :param window: how long after a message what users do is credited to it, such as ``"7d"``.
+    :param since: the first day (templated); default: so that there are 90.
+    :param until: the last day (templated); default: today.
+    :param timezone: IANA name of the zone whose days these are.
+    :param currency: of the revenue that is judged; default: the one that most of the cohort's purchases have.
+    :param worth: the least lift that would matter, such as ``"10%"``.
+    :param full_refresh: measure every day anew (templated); the DAG Param of that name switches it on, too.
+    :param snowflake_conn_id: connection to Snowflake (templated); default: the cohort's.
+    :param braze_conn_id: connection to Braze (templated), for the name of its workspace; default: the cohort's.
+    :raises CohortConfigError: when something is wrong that can be told while the file is parsed.
+    """
+
+    template_fields: Sequence[str] = (
+        "cohort_id",
+        "cohort_name",
+        "source",
+        "app_group_id",
+        "goal",
+        "since",
+        "until",
+        "full_refresh",
+        "snowflake_conn_id",
+        "braze_conn_id",
+    )
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        cohort: Cohort | Mapping[str, Any] | None = None,
+        cohort_id: str | None = None,
+        cohort_name: str | None = None,
+        holdout: str | None = None,
+        source: str | None = None,
+        app_group_id: str | None = None,
+        campaigns: Sequence[str] | None = None,
+        canvases: Sequence[str] | None = None,
+        goal: str | None = None,
+        window: str | timedelta | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
+        timezone: str | None = None,
+        currency: str | None = None,
+        worth: float | str | None = None,
+        full_refresh: bool | str = False,
+        snowflake_conn_id: str | None = None,
+        braze_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cohort = cohort
+        self.cohort_id = cohort_id
+        self.cohort_name = cohort_name
+        self.holdout = holdout
+        self.source = source
+        self.app_group_id = app_group_id
+        self.campaigns = campaigns
+        self.canvases = canvases
+        self.goal = goal
+        self.window = window
+        self.since = since
+        self.until = until
+        self.timezone = timezone
+        self.currency = currency
+        self.worth = worth
+        self.full_refresh = full_refresh
+        self.snowflake_conn_id = snowflake_conn_id
+        self.braze_conn_id = braze_conn_id
+        # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
+        later = {name for name in self.template_fields if is_template(getattr(self, name))}
+        if not later - {"full_refresh"}:
+            self.the_question()
+        if "full_refresh" not in later:
+            is_on("full_refresh", full_refresh)
+        self.the_holdout()
+
+    def the_cohort(self) -> Cohort | None:
+        """Return the cohort, None when only its id is given.
+
+        :raises CohortConfigError: when neither is given, or both are.
+        """
+        if (self.cohort is None) == (self.cohort_id is None):
+            raise CohortConfigError(
+                f"task {self.task_id!r} needs either cohort or cohort_id", fix="name the cohort once"
+            )
+        if self.cohort is None or isinstance(self.cohort, Cohort):
+            return self.cohort
+        return Cohort(**{str(key): value for key, value in self.cohort.items()})
+
+    def the_question(self) -> ImpactQuestion:
+        """Return what is asked.
+
+        :raises CohortConfigError: when it is no question.
+        """
+        cohort = self.the_cohort()
+        said: dict[str, Any] = {}
+        if cohort is not None:
+            of_cohort = cohort.impact
+            said = (
+                {name: getattr(of_cohort, name) for name in _QUESTION}
+                if of_cohort is not None
+                else {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
+            )
+        given = {name: getattr(self, name) for name in _QUESTION}
+        # An empty text is what a template leaves that has nothing to say.
+        said |= {name: value for name, value in given.items() if value not in (None, "")}
+        return ImpactQuestion(**{name: value for name, value in said.items() if value is not None})
+
+    def the_holdout(self) -> Fraction | None:
+        """Return the share that is held out; None when it is not known.
+
+        :raises CohortConfigError: when it is no share.
+        """
+        if self.holdout is not None:
+            return parse_share(self.holdout)
+        cohort = self.the_cohort() if self.cohort is not None else None
+        return cohort.holdout if cohort is not None else None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Measure the impact.
+
+        :return: the report without its days and variations, as plain JSON types; no user is named.
+        :raises AirflowFailException: when it failed and no retry can help.
+        :raises KubitBrazeError: when it failed and a retry may help.
+        """
+        try:
+            report = self._measure(context)
+        except KubitBrazeError as error:
+            context["ti"].xcom_push(key=WHY_KEY, value=str(error))
+            if error.retry_helps:
+                raise
+            raise AirflowFailException(str(error)) from None
+        short = in_short(report)
+        context["ti"].xcom_push(key=IMPACT_KEY, value=report)
+        self._tell(report)
+        events: Any = context.get("outlet_events")
+        for outlet in self.outlets if events is not None else ():
+            if str(getattr(outlet, "uri", "")).startswith("braze://"):
+                events[outlet].extra = short
+        return short
+
+    def _measure(self, context: Context) -> dict[str, Any]:
+        # Drivers are imported here and not above: DAG files are parsed all the time.
+        from airflow_provider_kubit_braze.hooks.braze import BrazeHook
+        from airflow_provider_kubit_braze.measuring import measure_impact
+        from airflow_provider_kubit_braze.warehouse.session import Session
+
+        cohort, question, identity = self.the_cohort(), self.the_question(), task_identity(context)
+        cohort_id = cohort.id if cohort else str(self.cohort_id)
+        snowflake = self.snowflake_conn_id or (cohort.source.conn_id if cohort else "snowflake_default")
+        braze = self.braze_conn_id or (cohort.braze.conn_id if cohort else BrazeHook.default_conn_name)
+        params = context.get("params") or {}
+        session = Session(snowflake_connection(snowflake), tag=identity.query_tag(cohort_id))
+        try:
+            report = measure_impact(
+                question,
+                session=session,
+                tables=state_tables(),
+                workspace=BrazeHook(braze).settings.workspace,
+                cohort_id=cohort_id,
+                cohort_name=self.cohort_name or (cohort.name if cohort else None),
+                holdout=self.the_holdout(),
+                now=datetime.now(UTC),
+                run_id=identity.run_id,
+                full_refresh=is_on("full_refresh", self.full_refresh)
+                or is_on("full_refresh", params.get("full_refresh")),
+            )
+        finally:
+            session.close()
+        return report.as_dict()
+
+    def _tell(self, report: Mapping[str, Any]) -> None:
+        self.log.info(
+            "Impact of %s, %s, %s to %s: %d days measured, %d messages.",
+            report["cohort_id"],
+            report["measure"],
+            report["since"],
+            report["until"],
+            report["days_measured"],
+            len([one for one in report["messages"] if one["kind"] != "all"]),
+        )
+        for message in report["messages"]:
+            name = message["name"] or message["id"]
+            for experiment in message["experiments"]:
+                for effect in filter(None, (experiment["conversion"], experiment["revenue"])):
+                    self.log.info("%s: %s", name, effect["sentence"])
+            if message["before_after"]:
+                self.log.info("%s: %s", name, message["before_after"]["sentence"])
+        for sentence in (*report["missing"], *report["limits"], *report["notes"]):
+            self.log.info("%s", sentence)

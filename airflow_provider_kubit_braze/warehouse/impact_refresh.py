@@ -1,0 +1,253 @@
+"""Bring the measured days of a cohort up to date: only those of which something new has arrived."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_kubit_braze.warehouse.stays import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+    from airflow_provider_kubit_braze.core.impact.tellings import Tellings
+    from airflow_provider_kubit_braze.warehouse.impact_days import Days
+    from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
+    from airflow_provider_kubit_braze.warehouse.session import Session
+    from airflow_provider_kubit_braze.warehouse.state import Tables
+
+log = logging.getLogger(__name__)
+
+_KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
+
+#: Rows count as new for so long after they were last looked for: Braze writes when it has loaded a row without a time
+#: zone in some tables, and a row is seen only when its load has ended.
+_OVERLAP: Final = timedelta(days=1)
+
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refreshed:
+    """What has been measured.
+
+    :param days: days that were measured anew.
+    :param data_until: the latest event of the share, in epoch seconds; None without any.
+    """
+
+    days: int
+    data_until: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Before:
+    """How far the last measurement has come."""
+
+    settings: str
+    first: date
+    last: date
+    data_until: int | None
+    loaded_until: str | None
+    measured_at: datetime
+
+
+class Refresh:
+    """A measurement of a cohort, from the last one on.
+
+    :param session: a Snowflake session.
+    :param tables: names of the state tables.
+    :param days: measures them.
+    :param stage: the share's events.
+    :param tellings: what they tell.
+    :param question: what is asked.
+    :param key: workspace and cohort.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        tables: Tables,
+        *,
+        days: Days,
+        stage: Stage,
+        tellings: Tellings,
+        question: ImpactQuestion,
+        key: tuple[str, str],
+    ) -> None:
+        self._session = session
+        self._tables = tables
+        self._days = days
+        self._stage = stage
+        self._tellings = tellings
+        self._question = question
+        self._key = (*key, question.measure)
+
+    def run(self, *, now: datetime, run_id: str, anew: bool) -> Refreshed:
+        """Measure what has changed; must run inside ``Days.prepared``.
+
+        :param now: an aware moment; nothing after it has happened.
+        :param run_id: the run that the record names.
+        :param anew: measure everything, whatever was measured before.
+        """
+        first, last = self._range(now)
+        before = None if anew else self._before()
+        if before is not None and not self._continues(before, first, last):
+            before = None
+        if before is None:
+            self._forget()
+        else:
+            # What was measured stays one piece, so that the last reach before an event is always among it.
+            first = min(first, before.first)
+        arrived = self._arrivals(first, last, now, before)
+        changed = self._changed(first, last, before, arrived)
+        for start, end in _pieces(changed):
+            log.info("Measuring the impact from %s to %s.", start, end)
+            self._days.measure(start, end, measured_at=now)
+        data_until = max((moment for _, moment, _ in arrived), default=None)
+        # The local Snowflake reads NULL as the first second of 1970.
+        loaded_until = max(
+            (utc_text(_aware(one)) for *_, one in arrived if one and one.year > 1970), default=None
+        )
+        if before is not None:
+            data_until = max(
+                (one for one in (data_until, before.data_until) if one is not None), default=None
+            )
+            loaded_until = max(
+                (one for one in (loaded_until, before.loaded_until) if one is not None), default=None
+            )
+        self._session.execute(
+            f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, LAST_DAY, "
+            "DAYS, DATA_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID) "
+            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, CAST(%s AS TIMESTAMP_NTZ), "
+            "CAST(%s AS TIMESTAMP_NTZ), %s",
+            (
+                *self._key,
+                self._settings,
+                first.isoformat(),
+                last.isoformat(),
+                len(changed),
+                data_until,
+                loaded_until,
+                utc_text(now),
+                run_id,
+            ),
+        )
+        return Refreshed(days=len(changed), data_until=data_until)
+
+    def _range(self, now: datetime) -> tuple[date, date]:
+        """Return the days that the question needs: what follows a message may lie outside of those asked about."""
+        first, last = self._question.days(now)
+        around = math.ceil(self._question.window / _DAY) * _DAY
+        return first - around, min(last + around, now.astimezone(self._question.zone).date())
+
+    @property
+    def _settings(self) -> str:
+        """Everything that makes other rows of the same events."""
+        question = self._question
+        return json.dumps(
+            {
+                "source": question.source,
+                "app_group_id": question.app_group_id,
+                "tables": {
+                    table: [f"{one.figure} {one.channel}".strip() for one in tellings]
+                    for table, tellings in self._tellings.by_table.items()
+                },
+            },
+            sort_keys=True,
+        )
+
+    def _before(self) -> _Before | None:
+        rows = self._session.rows(
+            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, CAST(LOADED_UNTIL AS VARCHAR), "
+            f"CAST(MEASURED_AT AS VARCHAR) FROM {self._tables.impact_refresh} WHERE {_KEY} "
+            "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
+            self._key,
+        )
+        if not rows:
+            return None
+        settings, first, last, data_until, loaded_until, measured_at = rows[0]
+        return _Before(
+            settings=settings,
+            first=first,
+            last=last,
+            data_until=None if data_until is None else int(data_until),
+            loaded_until=loaded_until,
+            measured_at=_aware(datetime.fromisoformat(measured_at)),
+        )
+
+    def _continues(self, before: _Before, first: date, last: date) -> bool:
+        """Whether what was measured is of use: it means the same, and touches the days that are wanted now."""
+        return (
+            before.settings == self._settings and before.first <= last + _DAY and first <= before.last + _DAY
+        )
+
+    def _forget(self) -> None:
+        def work() -> None:
+            for table in (self._tables.impact_event, self._tables.impact_daily, self._tables.impact_refresh):
+                self._session.execute(f"DELETE FROM {table} WHERE {_KEY}", self._key)
+
+        self._session.transact(work)
+
+    def _arrivals(
+        self, first: date, last: date, now: datetime, before: _Before | None
+    ) -> list[tuple[date, int, datetime | None]]:
+        """Return the days of which something has arrived, with the latest event and when it was loaded."""
+        since = None
+        if before is not None and before.loaded_until is not None:
+            since = utc_text(_aware(datetime.fromisoformat(before.loaded_until)) - _OVERLAP)
+        end = min(self._question.starts(last + _DAY), int(now.timestamp()) + 1)
+        query = self._stage.arrivals(
+            self._tellings.by_table,
+            day=self._days.day('"TIME"'),
+            since=since,
+            first=self._question.starts(first),
+            until=end,
+        )
+        if not query.sql:
+            return []
+        return [(day, int(at), loaded) for day, at, loaded in self._session.rows(query.sql, query.params)]
+
+    def _changed(
+        self, first: date, last: date, before: _Before | None, arrived: Iterable[tuple[date, Any, Any]]
+    ) -> list[date]:
+        """Return the days to measure: what is new on one changes those that it may be followed by."""
+        days: set[date] = set()
+        after = math.ceil(self._question.window / _DAY)
+        for day, *_ in arrived:
+            days |= {day + number * _DAY for number in range(-1, after + 1)}
+        if before is not None:
+            # Stays may have begun and ended since, and days may have been added at both ends.
+            looked = before.measured_at.astimezone(self._question.zone).date() - _DAY
+            days |= {
+                day
+                for day in _between(first, last)
+                if day >= looked or not before.first <= day <= before.last
+            }
+        return sorted(day for day in days if first <= day <= last)
+
+
+def _between(first: date, last: date) -> Iterator[date]:
+    while first <= last:
+        yield first
+        first += _DAY
+
+
+def _pieces(days: Iterable[date]) -> Iterator[tuple[date, date]]:
+    """Yield the first and the last day of each run of days."""
+    run: list[date] = []
+    for day in days:
+        if run and day - run[-1] > _DAY:
+            yield run[0], run[-1]
+            run = []
+        run.append(day)
+    if run:
+        yield run[0], run[-1]
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,237 @@
+"""Rows of a share, made comparable in one place.
+
+Whatever reads events of a share for an impact reads them through here: of one workspace, each once, by whom they belong
+to now, with the message they are about, without machines and bots, and amounts in units of their currency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_provider_kubit_braze.warehouse.share_check import Inventory
+
+#: The columns of a staged row, besides SRC, the table of the catalogue it comes from. UID is the Braze profile that the
+#: row belongs to now, MOMENT epoch seconds.
+COLUMNS: Final = (
+    "UID, XID, MOMENT, KIND, MESSAGE_ID, VARIATION_ID, NAME, CURRENCY, AMOUNT, IN_CONTROL, DISPATCH, DEVICE"
+)
+
+_ORPHANS: Final = "USERS_USERORPHAN_SHARED"
+
+#: Merges of merges are followed for so many doublings: a chain of 2 ** 5 profiles.
+_DOUBLINGS: Final = 5
+
+# What may stand in a column, by what it is called here. The first that the table has is taken.
+_TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "XID": ("EXTERNAL_USER_ID",),
+    "NAME": ("NAME",),
+    "DISPATCH": ("DISPATCH_ID",),
+    "DEVICE": ("DEVICE_ID",),
+}
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A query of staged rows.
+
+    :param sql: a SELECT of ``SRC`` and ``COLUMNS``.
+    :param params: its parameters.
+    """
+
+    sql: str
+    params: list[Any]
+
+
+class Stage:
+    """The events of one workspace in a share.
+
+    :param inventory: what the share has.
+    :param app_group_id: the workspace's rows; all others are somebody else's.
+    """
+
+    def __init__(self, inventory: Inventory, *, app_group_id: str) -> None:
+        self._inventory = inventory
+        self._app_group_id = app_group_id
+
+    def rows(
+        self, table: str, *, first: int, until: int, orphans: str | None, event: str | None = None
+    ) -> Staged:
+        """Return the query of the rows of a table.
+
+        :param table: a table of the catalogue that the share has, itself or its twin with the archive.
+        :param first: the first moment, in epoch seconds.
+        :param until: the moment after the last.
+        :param orphans: a table of merged profiles, as ``survivors`` selects them; None: nobody was merged.
+        :param event: only rows of that NAME.
+        """
+        name = self._name(table)
+        columns = self._inventory.columns[name]
+        # Of rows with one ID the first that Braze has delivered counts.
+        order = '"SF_CREATED_AT" ASC NULLS LAST' if "SF_CREATED_AT" in columns else '"TIME"'
+        wanted = sorted({"USER_ID", "TIME"} | {column for column in _needed(table) if column in columns})
+        selected = ", ".join(f'"{column}"' for column in wanted)
+        named = ' AND "NAME" = %s' if event is not None else ""
+        once = (
+            f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
+            f'AND "TIME" < %s{named} QUALIFY ROW_NUMBER() OVER (PARTITION BY "ID" ORDER BY {order}) = 1'
+        )
+        taken = _columns_of(table, columns)
+        if orphans:
+            taken["UID"] = 'COALESCE(o.SURVIVOR, e."USER_ID")'
+            joined = f' LEFT JOIN {orphans} o ON o.ORPHAN = e."USER_ID"'
+        else:
+            taken["UID"], joined = 'e."USER_ID"', ""
+        shown = ", ".join(f"{taken[column]} AS {column}" for column in COLUMNS.split(", "))
+        conditions = " AND ".join(_human(table, columns)) or "TRUE"
+        sql = f"SELECT '{table}' AS SRC, {shown} FROM ({once}) e{joined} WHERE {conditions}"
+        return Staged(sql, [self._app_group_id, first, until, *([] if event is None else [event])])
+
+    def survivors(self) -> Staged | None:
+        """Return the query of ORPHAN and SURVIVOR, whatever the number of merges between; None without the table."""
+        name = table_in(self._inventory.columns, _ORPHANS)
+        if name is None:
+            return None
+        steps = [
+            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR '
+            f'FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "ORPHANED_BY_ID" <> "USER_ID" '
+            'QUALIFY ROW_NUMBER() OVER (PARTITION BY "USER_ID" ORDER BY "TIME" DESC, "ID" DESC) = 1)'
+        ]
+        steps += [
+            f"o{step + 1} AS (SELECT a.ORPHAN, COALESCE(b.SURVIVOR, a.SURVIVOR) AS SURVIVOR "
+            f"FROM o{step} a LEFT JOIN o{step} b ON b.ORPHAN = a.SURVIVOR)"
+            for step in range(_DOUBLINGS)
+        ]
+        sql = f"WITH {', '.join(steps)} SELECT ORPHAN, SURVIVOR FROM o{_DOUBLINGS}"
+        return Staged(sql, [self._app_group_id])
+
+    def arrivals(
+        self, tables: Iterable[str], *, day: str, since: str | None, first: int, until: int
+    ) -> Staged:
+        """Return the query of what has arrived: days as ``DAY``, their latest ``MOMENT``, and when it was ``LOADED``.
+
+        :param tables: tables of the catalogue that the share has.
+        :param day: an expression of the day of the column ``"TIME"``.
+        :param since: only what Braze has delivered after that moment (UTC, as text), where a table tells; None: all.
+        :param first: the first moment of what happened, in epoch seconds.
+        :param until: the moment after the last.
+        """
+        parts: list[str] = []
+        params: list[Any] = []
+        for table in tables:
+            name = self._name(table)
+            loaded = "CAST(NULL AS TIMESTAMP_NTZ)"
+            condition = ""
+            if "SF_CREATED_AT" in self._inventory.columns[name]:
+                loaded = _utc(table)
+                if since:
+                    condition = f' AND ({loaded} > CAST(%s AS TIMESTAMP_NTZ) OR "SF_CREATED_AT" IS NULL)'
+            parts.append(
+                f'SELECT {day} AS DAY, MAX("TIME") AS MOMENT, MAX({loaded}) AS LOADED FROM {self._qualified(name)} '
+                f'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s{condition} GROUP BY {day}'
+            )
+            params += [self._app_group_id, first, until, *([since] if condition else [])]
+        union = " UNION ALL ".join(parts)
+        sql = f"SELECT DAY, MAX(MOMENT) AS MOMENT, MAX(LOADED) AS LOADED FROM ({union}) a GROUP BY DAY ORDER BY DAY"
+        return Staged(sql, params)
+
+    def names(self, table: str, ids: Sequence[str]) -> Staged | None:
+        """Return the query of API_ID and the latest NAME of campaigns and the like.
+
+        :param ids: those that are asked for.
+        :return: None when nothing is asked for, or the share cannot tell.
+        """
+        name = table_in(self._inventory.columns, table)
+        if name is None or not ids:
+            return None
+        if not {"API_ID", "NAME", "TIME", "APP_GROUP_ID"} <= self._inventory.columns[name]:
+            return None
+        marks = ", ".join(["%s"] * len(ids))
+        return Staged(
+            f'SELECT "API_ID", "NAME" FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s '
+            f'AND "API_ID" IN ({marks}) '
+            'QUALIFY ROW_NUMBER() OVER (PARTITION BY "API_ID" ORDER BY "TIME" DESC) = 1',
+            [self._app_group_id, *ids],
+        )
+
+    def _name(self, table: str) -> str:
+        name = table_in(self._inventory.columns, table)
+        if name is None:
+            raise LookupError(f"the share has no table {table}")
+        return name
+
+    def _qualified(self, name: str) -> str:
+        # With parameters, a percent sign of a quoted name is written twice.
+        return f'{self._inventory.share.replace("%", "%%")}."{name}"'
+
+
+def union(parts: Sequence[Staged]) -> Staged:
+    """Return the rows of all parts."""
+    return Staged(
+        " UNION ALL ".join(part.sql for part in parts), [value for part in parts for value in part.params]
+    )
+
+
+def _needed(table: str) -> set[str]:
+    """Return the columns of a table, beyond who and when, that anything here is made of."""
+    needed = {column for columns in _TAKEN.values() for column in columns}
+    needed |= {"CAMPAIGN_API_ID", "CANVAS_API_ID", "MESSAGE_VARIATION_API_ID", "CANVAS_VARIATION_API_ID"}
+    needed |= {"IN_CONTROL_GROUP", "MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK", "CONVERSION_BEHAVIOR_INDEX"}
+    needed |= {"SUBSCRIPTION_STATUS", "CURRENCY", "REVENUE" if table.endswith("_REVENUE_SHARED") else "PRICE"}
+    return needed
+
+
+def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
+    """Return an expression for each column of a staged row."""
+
+    def text(name: str) -> str:
+        return f"NULLIF(e.\"{name}\", '')" if name in columns else "CAST(NULL AS VARCHAR)"
+
+    campaign, canvas = text("CAMPAIGN_API_ID"), text("CANVAS_API_ID")
+    of_campaign, of_canvas = text("MESSAGE_VARIATION_API_ID"), text("CANVAS_VARIATION_API_ID")
+    taken = {
+        name: next((f'e."{column}"' for column in candidates if column in columns), "CAST(NULL AS VARCHAR)")
+        for name, candidates in _TAKEN.items()
+    }
+    taken |= {
+        "MOMENT": 'e."TIME"',
+        "KIND": f"CASE WHEN {campaign} IS NOT NULL THEN 'campaign' WHEN {canvas} IS NOT NULL THEN 'canvas' END",
+        "MESSAGE_ID": f"COALESCE({campaign}, {canvas})",
+        "VARIATION_ID": f"COALESCE(CASE WHEN {campaign} IS NOT NULL THEN {of_campaign} ELSE {of_canvas} END, '')",
+        "IN_CONTROL": 'e."IN_CONTROL_GROUP"' if "IN_CONTROL_GROUP" in columns else "CAST(NULL AS BOOLEAN)",
+    }
+    # Braze keeps the revenue of campaigns and Canvases in US cents, purchases in units of their own currency.
+    if table.endswith("_REVENUE_SHARED"):
+        taken |= {"CURRENCY": "'USD'", "AMOUNT": 'CAST(e."REVENUE" AS FLOAT) / 100'}
+    elif {"PRICE", "CURRENCY"} <= columns:
+        taken |= {"CURRENCY": 'UPPER(e."CURRENCY")', "AMOUNT": 'CAST(e."PRICE" AS FLOAT)'}
+    else:
+        taken |= {"CURRENCY": "CAST(NULL AS VARCHAR)", "AMOUNT": "CAST(NULL AS FLOAT)"}
+    return taken
+
+
+def _human(table: str, columns: frozenset[str]) -> list[str]:
+    """Return the conditions of a row that says what the table's figure is."""
+    conditions = []
+    if "MACHINE_OPEN" in columns:
+        conditions.append("LOWER(COALESCE(CAST(e.\"MACHINE_OPEN\" AS VARCHAR), '')) <> 'true'")
+    if "IS_SUSPECTED_BOT_CLICK" in columns:
+        conditions.append('NOT COALESCE(e."IS_SUSPECTED_BOT_CLICK", FALSE)')
+    if "CONVERSION_BEHAVIOR_INDEX" in columns:
+        # The primary conversion event of the campaign or Canvas.
+        conditions.append('COALESCE(e."CONVERSION_BEHAVIOR_INDEX", 0) = 0')
+    if table.startswith("USERS_BEHAVIORS_SUBSCRIPTION") and "SUBSCRIPTION_STATUS" in columns:
+        conditions.append("LOWER(COALESCE(e.\"SUBSCRIPTION_STATUS\", '')) = 'unsubscribed'")
+    return conditions
+
+
+def _utc(table: str) -> str:
+    """Return when a row was loaded: Braze writes it with a zone in some tables, and without one in others."""
+    if catalogue()[table]["SF_CREATED_AT"].startswith("TIMESTAMP_LTZ"):
+        return "CAST(CONVERT_TIMEZONE('UTC', \"SF_CREATED_AT\") AS TIMESTAMP_NTZ)"
+    return '"SF_CREATED_AT"'

@@ -147,6 +147,13 @@ def make_share_tables(
     return len(catalogue().keys() - set(without))
 
 
+def make_profile_view(cursor: SnowflakeCursor, share: str, view: str = LATEST_DEFAULT) -> None:
+    """Make one of the profile views with Braze's columns of today, empty, where it is not there yet."""
+    columns = _columns(view, custom=view in (LATEST_CUSTOM, SNAPSHOT_CUSTOM), earlier_names=False)
+    defined = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {share}.{view} ({defined})")
+
+
 def make_schema(cursor: SnowflakeCursor, share: str) -> None:
     """Make a schema, and its database, where they are not there yet; the current schema stays what it was."""
     cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")

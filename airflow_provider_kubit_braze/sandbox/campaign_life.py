@@ -155,6 +155,7 @@ def write_life(
     braze_control: float = 0.0,
     unknown: int = 0,
     copies: int = 1,
+    profiles: bool = True,
 ) -> Truth:
     """Write the life of a message and of the people around it, without a local Braze.
 
@@ -170,6 +171,8 @@ def write_life(
     :param unknown: is handed on.
     :param copies: more than 1 for millions of rows: everybody has so many lives under ids that end in ``~1``, ``~2``
         and so on. The truth is that of one life.
+    :param profiles: whether the share also has the profile view, with everybody in it. Without it nobody can tell whose
+        the rows are of somebody who is never named by an external id.
     :raises SandboxError: for an unknown channel, or when it is meant for nobody or for somebody held out.
     """
     if strange := [channel for channel in channels if channel not in CHANNELS]:
@@ -214,6 +217,7 @@ def write_life(
             tables=rows.tables,
             folder=Path(folder),
             copies=copies,
+            profiles_at=calendar.end if profiles else None,
         )
     _name(connection, share, message, app_group_id, calendar.start, variations)
     truth = {name: truth_of(outcome, calendar.behaviour) for name, outcome in world.outcomes.items()}

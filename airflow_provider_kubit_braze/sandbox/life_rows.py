@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+from airflow_provider_kubit_braze.sandbox.braze_share import LATEST_DEFAULT, make_profile_view
 from airflow_provider_kubit_braze.sandbox.process import SandboxError
 from airflow_provider_kubit_braze.warehouse.session import split_name, stored_name
 
@@ -181,6 +182,20 @@ _COLUMNS: Final = {
     ),
 }
 
+#: Column of the profile view -> expression over the person ``p`` and the copy ``c``.
+_PROFILE: Final = {
+    "APP_GROUP_ID": "p.APP_GROUP_ID",
+    "USER_ID": "p.USER_ID || c.SUFFIX",
+    "EXTERNAL_USER_ID": "p.EXTERNAL_ID || c.SUFFIX",
+    "EMAIL_ADDRESS": "p.EMAIL",
+    "PHONE_NUMBER": "p.PHONE",
+    "TIME": "{at}",
+    "TIME_MS": "{at}000",
+    "SF_UPDATED_AT": "TO_TIMESTAMP_NTZ({at})",
+    "UPDATE_SOURCE": "'API'",
+    "ARCHIVED": "FALSE",
+}
+
 
 class Rows:
     """A file of events that grows.
@@ -258,6 +273,7 @@ def load(
     tables: Collection[str],
     folder: Path,
     copies: int = 1,
+    profiles_at: int | None = None,
 ) -> int:
     """Load the file ``events.csv`` of a folder into a share, and return the number of rows.
 
@@ -266,6 +282,7 @@ def load(
     :param people: number, USER_ID, external id, app group, address and telephone number of each.
     :param tables: those that the events are of.
     :param copies: how often everybody lives; those of a copy have ids that end in ``~1`` and so on.
+    :param profiles_at: put everybody into the profile view too, as of this moment (epoch seconds).
     """
     with (folder / "people.csv").open("w", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows(people)
@@ -300,6 +317,13 @@ def load(
                     f" WHERE LIFE_TABLE = {_text(what)}"
                 )
                 loaded += cursor.rowcount or 0
+            if profiles_at is not None:
+                make_profile_view(cursor, share)
+                cursor.execute(
+                    f"INSERT INTO {share}.{LATEST_DEFAULT} ({', '.join(_PROFILE)})"
+                    f" SELECT {', '.join(_PROFILE.values()).format(at=profiles_at)}"
+                    f" FROM {work}.PEOPLE p CROSS JOIN {work}.COPIES c"
+                )
         finally:
             cursor.execute(f"DROP SCHEMA IF EXISTS {work} CASCADE")
             cursor.execute(f'USE SCHEMA "{database}"."{schema}"')

@@ -24,7 +24,7 @@ from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from datetime import date, datetime
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
@@ -116,15 +116,16 @@ class Days:
         zone = self._question.timezone
         return f"CAST(CONVERT_TIMEZONE('UTC', '{zone}', TO_TIMESTAMP_NTZ({seconds})) AS DATE)"
 
-    def measure(self, first: date, last: date, *, measured_at: datetime) -> None:
+    def measure(self, first: date, last: date, *, used: Collection[str], measured_at: datetime) -> None:
         """Measure days anew: all of what is said of them counts, or nothing.
 
         :param first: the first day, after which no day before it is to be measured.
         :param last: the last one.
+        :param used: the tables that have anything.
         """
         while first <= last:
             end = min(last, first + timedelta(days=DAYS_AT_ONCE - 1))
-            self._measure(first, end, measured_at)
+            self._measure(first, end, used, measured_at)
             first = end + timedelta(days=1)
 
     def stage_outcomes(self, first: int, until: int) -> None:
@@ -133,7 +134,12 @@ class Days:
         :param first: the first moment, in epoch seconds.
         :param until: the moment after the last.
         """
-        self._fill_stage(first, until, only=("purchase", "event"))
+        outcomes = [
+            table
+            for table in self._tellings.by_table
+            if any(self._tells(table, one) for one in ("purchase", "event"))
+        ]
+        self._fill_stage(first, until, outcomes)
 
     def staged_outcomes(self) -> str:
         """Return the query of what has been staged that users did, as columns of ``IMPACT_EVENT``."""
@@ -143,10 +149,10 @@ class Days:
             f"FROM {self._words['stage']} s {told} INNER JOIN {self._words['people']} p ON p.UID = s.UID"
         )
 
-    def _measure(self, first: date, last: date, measured_at: datetime) -> None:
+    def _measure(self, first: date, last: date, used: Collection[str], measured_at: datetime) -> None:
         start = self._question.starts(first)
         end = self._question.starts(last + timedelta(days=1))
-        self._fill_stage(start, end)
+        self._fill_stage(start, end, used)
 
         def work() -> None:
             for table in (self._tables.impact_event, self._tables.impact_daily):
@@ -164,13 +170,11 @@ class Days:
 
         self._session.transact(work)
 
-    def _fill_stage(self, first: int, until: int, *, only: tuple[str, ...] = ()) -> None:
+    def _fill_stage(self, first: int, until: int, used: Collection[str]) -> None:
         parts = []
         for table, tellings in self._tellings.by_table.items():
             figures = {one.figure for one in tellings}
-            if only and not figures & set(only):
-                continue
-            if table == _EVENTS and self._question.goal == PURCHASE:
+            if table not in used or (table == _EVENTS and self._question.goal == PURCHASE):
                 continue
             parts.append(
                 self._stage.rows(
@@ -301,13 +305,18 @@ class Days:
 
     def _known(self, figure: str) -> str:
         """Return the expression of a figure that is null where the share cannot tell it."""
-        pairs = [
-            f"KIND = '{kind}' AND CHANNEL = '{channel}'"
+        channels = self._tellings.channels
+        known = {
+            kind: [one for one in channels if self._tellings.knows(figure, kind=kind, channel=one)]
             for kind in ("campaign", "canvas")
-            for channel in self._tellings.channels
-            if self._tellings.knows(figure, kind=kind, channel=channel)
-        ]
-        return f"CASE WHEN {' OR '.join(pairs)} THEN {counted(figure)} END" if pairs else "NULL"
+        }
+        if all(len(of_kind) == len(channels) for of_kind in known.values()):
+            return counted(figure)
+        listed = {
+            kind: ", ".join(f"'{one}'" for one in of_kind) for kind, of_kind in known.items() if of_kind
+        }
+        told = " OR ".join(f"KIND = '{kind}' AND CHANNEL IN ({of_kind})" for kind, of_kind in listed.items())
+        return f"CASE WHEN {told} THEN {counted(figure)} END" if told else "NULL"
 
     def _drop_leftovers(self) -> None:
         """Remove what measurements have left that were killed: they take a day at the most."""

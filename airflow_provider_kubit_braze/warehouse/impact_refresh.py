@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
@@ -54,6 +54,17 @@ class _Before:
     data_until: int | None
     loaded_until: str | None
     measured_at: datetime
+    used: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrived:
+    """What a table has of a day that is new."""
+
+    table: str
+    day: date
+    moment: int
+    loaded: datetime | None
 
 
 class Refresh:
@@ -102,29 +113,28 @@ class Refresh:
             self._forget()
         else:
             # What was measured stays one piece, so that the last reach before an event is always among it.
-            first = min(first, before.first)
+            first = before.first
         arrived = self._arrivals(first, last, now, before)
-        changed = self._changed(first, last, before, arrived)
-        for start, end in _pieces(changed):
-            log.info("Measuring the impact from %s to %s.", start, end)
-            self._days.measure(start, end, measured_at=now)
-        data_until = max((moment for _, moment, _ in arrived), default=None)
+        changed = self._changed(first, last, before, {one.day for one in arrived})
+        data_until = max((one.moment for one in arrived), default=None)
         # The local Snowflake reads NULL as the first second of 1970.
-        loaded_until = max(
-            (utc_text(_aware(one)) for *_, one in arrived if one and one.year > 1970), default=None
-        )
+        loads = [one.loaded for one in arrived if one.loaded and one.loaded.year > 1970]
+        loaded_until = utc_text(max(map(_aware, loads))) if loads else None
+        used = {one.table for one in arrived}
         if before is not None:
             data_until = max(
                 (one for one in (data_until, before.data_until) if one is not None), default=None
             )
-            loaded_until = max(
-                (one for one in (loaded_until, before.loaded_until) if one is not None), default=None
-            )
+            loaded_until = max((one for one in (loaded_until, before.loaded_until) if one), default=None)
+            used |= before.used
+        for start, end in _pieces(changed):
+            log.info("Measuring the impact from %s to %s.", start, end)
+            self._days.measure(start, end, used=used, measured_at=now)
         self._session.execute(
             f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, LAST_DAY, "
-            "DAYS, DATA_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID) "
+            "DAYS, DATA_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
             "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, CAST(%s AS TIMESTAMP_NTZ), "
-            "CAST(%s AS TIMESTAMP_NTZ), %s",
+            "CAST(%s AS TIMESTAMP_NTZ), %s, %s",
             (
                 *self._key,
                 self._settings,
@@ -135,6 +145,7 @@ class Refresh:
                 loaded_until,
                 utc_text(now),
                 run_id,
+                json.dumps(sorted(used)),
             ),
         )
         return Refreshed(days=len(changed), data_until=data_until)
@@ -164,13 +175,13 @@ class Refresh:
     def _before(self) -> _Before | None:
         rows = self._session.rows(
             "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, CAST(LOADED_UNTIL AS VARCHAR), "
-            f"CAST(MEASURED_AT AS VARCHAR) FROM {self._tables.impact_refresh} WHERE {_KEY} "
+            f"CAST(MEASURED_AT AS VARCHAR), USED FROM {self._tables.impact_refresh} WHERE {_KEY} "
             "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
             self._key,
         )
         if not rows:
             return None
-        settings, first, last, data_until, loaded_until, measured_at = rows[0]
+        settings, first, last, data_until, loaded_until, measured_at, used = rows[0]
         return _Before(
             settings=settings,
             first=first,
@@ -178,12 +189,15 @@ class Refresh:
             data_until=None if data_until is None else int(data_until),
             loaded_until=loaded_until,
             measured_at=_aware(datetime.fromisoformat(measured_at)),
+            used=frozenset(json.loads(used)),
         )
 
     def _continues(self, before: _Before, first: date, last: date) -> bool:
-        """Whether what was measured is of use: it means the same, and touches the days that are wanted now."""
+        """Whether what was measured is of use: it means the same, and the days that are wanted now go on from it."""
         return (
-            before.settings == self._settings and before.first <= last + _DAY and first <= before.last + _DAY
+            before.settings == self._settings
+            and before.first <= first <= before.last + _DAY
+            and last >= before.first
         )
 
     def _forget(self) -> None:
@@ -193,41 +207,35 @@ class Refresh:
 
         self._session.transact(work)
 
-    def _arrivals(
-        self, first: date, last: date, now: datetime, before: _Before | None
-    ) -> list[tuple[date, int, datetime | None]]:
-        """Return the days of which something has arrived, with the latest event and when it was loaded."""
+    def _arrivals(self, first: date, last: date, now: datetime, before: _Before | None) -> list[_Arrived]:
+        """Return the days of which a table has something new."""
         since = None
         if before is not None and before.loaded_until is not None:
             since = utc_text(_aware(datetime.fromisoformat(before.loaded_until)) - _OVERLAP)
-        end = min(self._question.starts(last + _DAY), int(now.timestamp()) + 1)
         query = self._stage.arrivals(
             self._tellings.by_table,
             day=self._days.day('"TIME"'),
             since=since,
             first=self._question.starts(first),
-            until=end,
+            until=min(self._question.starts(last + _DAY), int(now.timestamp()) + 1),
         )
         if not query.sql:
             return []
-        return [(day, int(at), loaded) for day, at, loaded in self._session.rows(query.sql, query.params)]
+        return [
+            _Arrived(table=table, day=day, moment=int(moment), loaded=loaded)
+            for table, day, moment, loaded in self._session.rows(query.sql, query.params)
+        ]
 
     def _changed(
-        self, first: date, last: date, before: _Before | None, arrived: Iterable[tuple[date, Any, Any]]
+        self, first: date, last: date, before: _Before | None, arrived: Iterable[date]
     ) -> list[date]:
         """Return the days to measure: what is new on one changes those that it may be followed by."""
-        days: set[date] = set()
         after = math.ceil(self._question.window / _DAY)
-        for day, *_ in arrived:
-            days |= {day + number * _DAY for number in range(-1, after + 1)}
+        days = {day + number * _DAY for day in arrived for number in range(-1, after + 1)}
         if before is not None:
-            # Stays may have begun and ended since, and days may have been added at both ends.
+            # Stays may have begun and ended since the last look.
             looked = before.measured_at.astimezone(self._question.zone).date() - _DAY
-            days |= {
-                day
-                for day in _between(first, last)
-                if day >= looked or not before.first <= day <= before.last
-            }
+            days |= set(_between(max(first, min(looked, before.last + _DAY)), last))
         return sorted(day for day in days if first <= day <= last)
 
 

@@ -113,7 +113,7 @@ class Stage:
     def arrivals(
         self, tables: Iterable[str], *, day: str, since: str | None, first: int, until: int
     ) -> Staged:
-        """Return the query of what has arrived: days as ``DAY``, their latest ``MOMENT``, and when it was ``LOADED``.
+        """Return the query of what has arrived: ``SRC``, ``DAY``, its latest ``MOMENT``, and when that was ``LOADED``.
 
         :param tables: tables of the catalogue that the share has.
         :param day: an expression of the day of the column ``"TIME"``.
@@ -132,13 +132,12 @@ class Stage:
                 if since:
                     condition = f' AND ({loaded} > CAST(%s AS TIMESTAMP_NTZ) OR "SF_CREATED_AT" IS NULL)'
             parts.append(
-                f'SELECT {day} AS DAY, MAX("TIME") AS MOMENT, MAX({loaded}) AS LOADED FROM {self._qualified(name)} '
+                f"SELECT '{table}' AS SRC, {day} AS DAY, "
+                f'MAX("TIME") AS MOMENT, MAX({loaded}) AS LOADED FROM {self._qualified(name)} '
                 f'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s{condition} GROUP BY {day}'
             )
             params += [self._app_group_id, first, until, *([since] if condition else [])]
-        union = " UNION ALL ".join(parts)
-        sql = f"SELECT DAY, MAX(MOMENT) AS MOMENT, MAX(LOADED) AS LOADED FROM ({union}) a GROUP BY DAY ORDER BY DAY"
-        return Staged(sql, params)
+        return Staged(" UNION ALL ".join(parts), params)
 
     def names(self, table: str, ids: Sequence[str]) -> Staged | None:
         """Return the query of API_ID and the latest NAME of campaigns and the like.

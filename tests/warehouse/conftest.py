@@ -10,10 +10,12 @@ import pytest
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.place import Place
+from airflow_provider_kubit_braze.sandbox.braze_share import make_share_tables
 from airflow_provider_kubit_braze.warehouse.plan import freeze_plan
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
+from tests.warehouse.impact_world import IMPACT_SHARE, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -168,3 +170,18 @@ def warehouse(bare_warehouse: Warehouse) -> Warehouse:
     """A schema with empty state tables."""
     ensure_tables(bare_warehouse.session, bare_warehouse.tables)
     return bare_warehouse
+
+
+@pytest.fixture(scope="session")
+def impact_share(kubit_braze_sandbox: Sandbox) -> str:
+    """A share with all tables, empty at first."""
+    connection = kubit_braze_sandbox.connect()
+    make_share_tables(connection, IMPACT_SHARE)
+    connection.close()
+    return IMPACT_SHARE
+
+
+@pytest.fixture
+def world(warehouse: Warehouse, impact_share: str) -> World:
+    """A workspace in that share."""
+    return World(warehouse, impact_share)

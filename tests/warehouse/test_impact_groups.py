@@ -1,0 +1,205 @@
+"""Who is compared with whom, and what is counted of each group."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.warehouse.impact_world import World
+
+
+def populate(world: World, treated: int, held: int) -> tuple[list[str], list[str]]:
+    """Put users into the cohort, and send the campaign to all but those held out."""
+    of_treated = [f"t{number}" for number in range(treated)]
+    of_held = [f"h{number}" for number in range(held)]
+    for user in of_treated:
+        world.stay(user)
+        world.message("EMAIL_SEND", user, "02 10:00")
+    for user in of_held:
+        world.stay(user, held=True)
+    # The share goes on: the attribution windows are over.
+    world.purchase("somebody else", "19 00:00")
+    return of_treated, of_held
+
+
+def experiment(report: dict[str, Any], number: int = 0) -> dict[str, Any]:
+    (found,) = report["messages"][number]["experiments"]
+    return dict(found)
+
+
+def test_both_groups_are_counted_from_the_same_moment_for_the_same_time(world: World) -> None:
+    treated, held = populate(world, 4, 2)
+    # Before the campaign, at its end and after it: not within.
+    for user, moment in ((treated[0], "02 09:59"), (treated[1], "09 10:00"), (held[0], "09 10:00")):
+        world.purchase(user, moment)
+    for user, moment in ((treated[2], "02 10:00"), (treated[3], "09 09:59"), (held[1], "02 10:00")):
+        world.purchase(user, moment)
+    found = experiment(world.measure())
+    assert (found["treated_users"], found["control_users"]) == (4, 2)
+    assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.5, 0.5)
+    assert found["control_kind"] == "holdout"
+
+
+def test_leaving_the_cohort_may_be_an_effect_and_does_not_end_the_count(world: World) -> None:
+    world.stay("ann", "01 00:00", "03 00:00")
+    world.stay("bob", held=True)
+    world.message("EMAIL_SEND", "ann", "02 10:00")
+    world.purchase("ann", "05 10:00")
+    world.purchase("x", "19 00:00")
+    report = world.measure()
+    assert experiment(report)["conversion"]["treated"] == 1.0
+
+
+def test_users_whose_window_is_open_are_in_neither_group(world: World) -> None:
+    world.stay("ann")
+    world.stay("bob", held=True)
+    world.stay("cid", "12 00:00")
+    world.stay("dan", "12 00:00", held=True)
+    for user, moment in (("ann", "02 10:00"), ("cid", "13 10:00")):
+        world.message("EMAIL_SEND", user, moment)
+    world.purchase("x", "18 23:59")
+    (message,) = (report := world.measure())["messages"]
+    found = experiment(report)
+    assert (found["treated_users"], found["control_users"], message["open_users"]) == (1, 1, 2)
+
+
+def test_whoever_came_after_the_last_message_or_left_before_the_first_is_not_compared(world: World) -> None:
+    populate(world, 1, 1)
+    world.stay("left", "01 00:00", "02 10:00")
+    world.stay("came", "02 10:01")
+    world.stay("came held", "02 10:01", held=True)
+    found = experiment(world.measure())
+    assert (found["treated_users"], found["control_users"]) == (1, 1)
+
+
+def test_the_first_stay_says_to_which_group_a_user_belongs(world: World) -> None:
+    populate(world, 1, 0)
+    world.stay("ann", "01 00:00", "05 00:00", held=True)
+    world.stay("ann", "05 00:00")
+    world.message("EMAIL_SEND", "t0", "06 10:00")
+    world.message("EMAIL_SEND", "ann", "06 10:00")
+    found = experiment(world.measure())
+    assert (found["treated_users"], found["control_users"]) == (1, 1)
+
+
+def test_revenue_is_summed_by_user_in_the_currency_that_most_purchases_have(world: World) -> None:
+    treated, held = populate(world, 3, 2)
+    for user, price, currency in (
+        (treated[0], 10.0, "USD"),
+        (treated[0], 20.0, "usd"),
+        (treated[1], 5.0, "EUR"),
+        (held[0], 8.0, "USD"),
+        (held[1], 7.0, "EUR"),
+    ):
+        world.purchase(user, "03 10:00", price, currency)
+    report = world.measure()
+    found = experiment(report)["revenue"]
+    assert (found["treated"], found["control"], found["currency"]) == (10.0, 4.0, "USD")
+    assert any("Revenue in EUR (40.0% of the purchases) is not judged" in one for one in report["notes"])
+    in_euro = experiment(world.measure(currency="EUR"))["revenue"]
+    assert (in_euro["currency"], in_euro["control"]) == ("EUR", 3.5)
+
+
+def test_a_custom_event_may_be_the_goal(world: World) -> None:
+    treated, held = populate(world, 2, 1)
+    events = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
+    world.row(events, treated[0], "03 10:00", NAME="trial started")
+    world.row(events, treated[1], "03 10:00", NAME="trial ended")
+    world.purchase(held[0], "03 10:00")
+    found = experiment(world.measure(goal="trial started"))
+    assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.5, 0.0)
+
+
+def test_the_sizes_of_the_groups_are_checked_against_the_holdout(world: World) -> None:
+    populate(world, 45, 5)
+    found = experiment(world.measure(holdout=Fraction(1, 10)))
+    assert found["sample_ratio"]["is_sound"]
+    broken = experiment(world.measure(holdout=Fraction(1, 2)))
+    assert broken["conversion"]["verdict"] == "groups_broken"
+    assert experiment(world.measure())["sample_ratio"] is None
+
+
+def test_the_effect_on_those_reached_is_told_where_it_is_known_who_was(world: World) -> None:
+    treated, _ = populate(world, 40, 40)
+    for number in range(10):
+        world.stay(f"not reached {number}")
+    for user in treated[:20]:
+        world.purchase(user, "03 10:00")
+    found = experiment(world.measure())
+    assert found["treated_users"] == 50
+    assert found["reached"]["users"] == 40
+    assert found["reached"]["difference"] == pytest.approx(0.5)
+
+
+def test_several_messages_are_judged_together_and_their_sum_by_itself(world: World) -> None:
+    treated, _ = populate(world, 3, 2)
+    world.message("SMS_SEND", treated[0], "03 10:00", CAMPAIGN_API_ID="summer")
+    together, *each = world.measure()["messages"]
+    assert together["experiments"][0]["conversion"]["compared"] == 1
+    assert {one["experiments"][0]["conversion"]["compared"] for one in each} == {2}
+
+
+def test_braze_s_own_control_groups_are_read(world: World) -> None:
+    for user in ("ann", "bob", "cid", "dan"):
+        world.stay(user)
+    for user in ("ann", "bob"):
+        world.message("EMAIL_SEND", user, "02 10:00")
+    world.row("USERS_CAMPAIGNS_ENROLLINCONTROL_SHARED", "cid", "02 10:00", CAMPAIGN_API_ID="spring")
+    canvas = {"CANVAS_API_ID": "journey", "CANVAS_VARIATION_API_ID": "V1"}
+    world.message("EMAIL_SEND", "ann", "03 10:00", CAMPAIGN_API_ID=None, **canvas)
+    for user, control in (("ann", False), ("bob", None), ("dan", True)):
+        world.row("USERS_CANVAS_ENTRY_SHARED", user, "03 09:00", IN_CONTROL_GROUP=control, **canvas)
+    world.purchase("bob", "03 12:00")
+    world.purchase("x", "19 00:00")
+    found = {
+        message["id"]: experiment({"messages": [message]})
+        for message in world.measure()["messages"]
+        if message["kind"] != "all"
+    }
+    assert {name: one["control_kind"] for name, one in found.items()} == {
+        "spring": "braze_control",
+        "journey": "braze_control",
+    }
+    sizes = {name: (one["treated_users"], one["control_users"]) for name, one in found.items()}
+    assert sizes == {"spring": (2, 1), "journey": (2, 1)}
+    assert found["journey"]["conversion"]["treated"] == 0.5
+
+
+def test_without_a_holdout_before_and_after_are_described_and_nothing_is_judged(world: World) -> None:
+    treated, _ = populate(world, 4, 0)
+    for user, moment in (
+        (treated[0], "01 10:00"),
+        (treated[0], "03 10:00"),
+        (treated[1], "03 10:00"),
+        (treated[2], "09 10:00"),
+    ):
+        world.purchase(user, moment, 5.0)
+    (message,) = world.measure()["messages"]
+    assert message["experiments"] == []
+    found = message["before_after"]
+    assert found["label"] == "Description only, no proof of an effect"
+    assert (found["before"]["converters"], found["after"]["converters"]) == (1, 2)
+    assert (found["before"]["revenue"], found["after"]["revenue"]) == (5.0, 10.0)
+
+
+def test_before_and_after_knows_what_users_did_before_they_came(world: World) -> None:
+    world.purchase("ann", "05 10:00")
+    world.purchase("x", "19 00:00")
+    world.measure()
+    world.stay("ann", "06 00:00")
+    world.message("EMAIL_SEND", "ann", "06 10:00", SF_CREATED_AT="2026-03-19 01:00:00")
+    (message,) = world.measure()["messages"]
+    assert message["before_after"]["before"]["converters"] == 1
+
+
+def test_a_cohort_that_no_message_has_reached_has_no_message_and_says_so(world: World) -> None:
+    world.stay("ann")
+    world.purchase("ann", "03 10:00")
+    report = world.measure()
+    assert report["messages"] == []
+    assert report["notes"] == [
+        "No message reached anybody of the cohort in these days, as far as the share tells."
+    ]

@@ -97,7 +97,7 @@ class Days:
         """Make what all days need, in tables that are gone afterwards."""
         self._drop_leftovers()
         work = f"{self._tables.schema}.{_WORK}_{int(time.time())}_{secrets.token_hex(4)}".upper()
-        made = {name: f"{work}_{name.upper()}" for name in ("stays", "orphans", "stage", "people")}
+        made = {name: f"{work}_{name.upper()}" for name in ("stays", "orphans", "aliases", "stage", "people")}
         self._words |= made
         try:
             stays, params = stays_of(self._tables, self._key[:2])
@@ -123,6 +123,8 @@ class Days:
         :param last: the last one.
         :param used: the tables that have anything.
         """
+        after = self._question.starts(last + timedelta(days=1))
+        self._make_aliases(self._question.starts(first), after, used)
         while first <= last:
             end = min(last, first + timedelta(days=DAYS_AT_ONCE - 1))
             self._measure(first, end, used, measured_at)
@@ -139,6 +141,8 @@ class Days:
             for table in self._tellings.by_table
             if any(self._tells(table, one) for one in ("purchase", "event"))
         ]
+        # Somebody may have been known by what they did elsewhere, and not have bought since.
+        self._make_aliases(first, until, self._tellings.by_table)
         self._fill_stage(first, until, outcomes)
 
     def staged_outcomes(self) -> str:
@@ -174,14 +178,14 @@ class Days:
         parts = []
         for table, tellings in self._tellings.by_table.items():
             figures = {one.figure for one in tellings}
-            if table not in used or (table == _EVENTS and self._question.goal == PURCHASE):
+            if table not in used or self._is_unread(table):
                 continue
             parts.append(
                 self._stage.rows(
                     table,
                     first=first,
                     until=until + (BOUNCE_SECONDS if "bounced" in figures else 0),
-                    orphans=self._words["orphans"] if self._merges else None,
+                    orphans=self._orphans,
                     event=self._question.goal if table == _EVENTS else None,
                 )
             )
@@ -190,13 +194,31 @@ class Days:
         self._make("stage", union(parts) if parts else _nothing())
         self._make("people", self._people())
 
+    def _is_unread(self, table: str) -> bool:
+        """Whether a table, the largest of most workspaces, is of no use to the question."""
+        return table == _EVENTS and self._question.goal == PURCHASE
+
+    @property
+    def _orphans(self) -> str | None:
+        return self._words["orphans"] if self._merges else None
+
+    def _make_aliases(self, first: int, until: int, tables: Collection[str]) -> None:
+        """Find out who is who in all days that are measured together: a row may say it for those before it."""
+        query = self._stage.aliases(
+            sorted(table for table in tables if not self._is_unread(table)),
+            first=first,
+            until=until,
+            orphans=self._orphans,
+            among=f"SELECT USER_ID FROM {self._words['stays']} WHERE ID_KIND = 'external_id'",
+        )
+        self._session.execute(f"DROP TABLE IF EXISTS {self._words['aliases']}")
+        self._make("aliases", query)
+
     def _people(self) -> Staged:
         words = self._words
         survivor = "COALESCE(o.SURVIVOR, {uid})" if self._merges else "{uid}"
         orphans = f"LEFT JOIN {words['orphans']} o ON o.ORPHAN = {{uid}}" if self._merges else ""
-        known = [
-            f"SELECT 'external_id' AS ID_KIND, XID AS USER_ID, UID FROM {words['stage']} WHERE XID IS NOT NULL"
-        ]
+        known = [f"SELECT 'external_id' AS ID_KIND, XID AS USER_ID, UID FROM {words['aliases']}"]
         mine = "m.USER_ID"
         known.append(
             f"SELECT 'braze_id', m.USER_ID, {survivor.format(uid=mine)} FROM members m {orphans.format(uid=mine)} "

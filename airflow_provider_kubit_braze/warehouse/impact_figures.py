@@ -146,29 +146,30 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
-        self._of_all: dict[str, list[Slice]] = {}
-        self._of_each: dict[tuple[str, str], dict[str, list[Slice]]] = {}
+        self._channels: dict[tuple[str, str], set[str]] = {}
+        self._slices: dict[tuple[str, str], dict[str, list[Slice]]] = {}
 
     def runs(self) -> tuple[list[Run], int]:
         """Return all messages together, if there are several, and the largest ones; and how many more there are."""
         chosen, params = self._chosen()
-        sets = (("KIND", "MESSAGE_ID"), ("CHANNEL",), ("DAY",), ())
-        rows = self._funnel(sets, chosen, params)
+        message = ("KIND", "MESSAGE_ID")
+        rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ("DAY",), ()), chosen, params)
+        for row in rows:
+            if row[0] is not None and row[2] is not None:
+                self._channels.setdefault((row[0], row[1]), set()).add(row[2])
         messages = sorted(
-            (self._run(row) for row in rows if row[0] is not None),
+            (self._run(row) for row in rows if row[0] is not None and row[2] is None),
             key=lambda run: (-(run.figures["reached"] or 0), -(run.figures["seen"] or 0), run.kind, run.id),
         )
-        for row in rows:
-            if row[0] is None and (row[2] is not None or row[4] is not None):
-                self._keep(self._of_all, row)
         kept = messages[:MOST_MESSAGES]
         if kept:
             pairs = " OR ".join(["KIND = %s AND MESSAGE_ID = %s"] * len(kept))
-            message = ("KIND", "MESSAGE_ID")
-            parts = ((*message, "CHANNEL"), (*message, "CHANNEL", "VARIATION_ID"), (*message, "DAY"))
             ids = [value for run in kept for value in (run.kind, run.id)]
-            for row in self._funnel(parts, f" AND ({pairs})", ids):
-                self._keep(self._of_each.setdefault((row[0], row[1]), {}), row)
+            parts = ((*message, "CHANNEL", "VARIATION_ID"), (*message, "DAY"))
+            rows += self._funnel(parts, f" AND ({pairs})", ids)
+        for row in rows:
+            if row[2] is not None or row[4] is not None:
+                self._keep(row)
         if len(messages) > 1:
             together = next(self._run(row) for row in rows if all(value is None for value in row[:5]))
             kept = [together, *kept]
@@ -176,7 +177,7 @@ class PeriodFigures:
 
     def slices(self, run: Run, by: str) -> list[Slice]:
         """Return a message's figures by ``channel``, ``variation`` or ``day``, in their order."""
-        found = (self._of_all if run.kind == ALL else self._of_each.get((run.kind, run.id), {})).get(by, [])
+        found = self._slices.get((run.kind, run.id), {}).get(by, [])
         return sorted(found, key=lambda one: (one.day or 0, one.channel or "", one.variation or ""))
 
     def currency(self) -> tuple[str | None, dict[str, int]]:
@@ -229,7 +230,8 @@ class PeriodFigures:
         goal = PURCHASE if self._question.goal == PURCHASE else "event"
         own = (
             f"SELECT ID_KIND, USER_ID, MOMENT, FIGURE, CURRENCY, AMOUNT FROM {self._tables.impact_event} "
-            f"WHERE {_KEY} AND FIGURE IN ('purchase', 'event') AND MOMENT >= {run.first}"
+            # Not from the run's first reach on: Braze may have kept users out before it.
+            f"WHERE {_KEY} AND FIGURE IN ('purchase', 'event') AND DAY >= %s"
         )
         chosen, ids = (
             self._chosen() if run.kind == ALL else (" AND KIND = %s AND MESSAGE_ID = %s", [run.kind, run.id])
@@ -245,8 +247,9 @@ class PeriodFigures:
             until=until,
             first=run.first,
         )
+        of_outcomes = [] if outcomes else [*self._key, self._days[0]]
         rows = self._session.rows(
-            sql, [*params, currency or "", *([] if outcomes else self._key), *self._key, *ids, self._days[1]]
+            sql, [*params, currency or "", *of_outcomes, *self._key, *ids, self._days[1]]
         )
         groups: dict[bool, dict[bool, Sequence[Any]]] = {}
         for control, is_open, *numbers in rows:
@@ -292,18 +295,21 @@ class PeriodFigures:
             figures=self._figures(row),
         )
 
-    def _keep(self, where: dict[str, list[Slice]], row: tuple[Any, ...]) -> None:
-        _, _, channel, variation, day, *_ = row
+    def _keep(self, row: tuple[Any, ...]) -> None:
+        kind, message_id, channel, variation, day, *_ = row
         by = "day" if day is not None else "channel" if variation is None else "variation"
         part = Slice(figures=self._figures(row), channel=channel, variation=variation, day=day)
-        where.setdefault(by, []).append(part)
+        self._slices.setdefault((kind or ALL, message_id or ALL), {}).setdefault(by, []).append(part)
 
     def _figures(self, row: tuple[Any, ...]) -> Figures:
-        kind, channel = row[0], row[2]
+        kind, message_id, channel = row[:3]
+        of = {(kind, message_id): self._channels[kind, message_id]} if kind else self._channels
+        kinds = {one for one, _ in of}
+        channels = {channel} if channel else {one for channels in of.values() for one in channels}
         values = zip(FUNNEL, row[5:-2], strict=True)
         return {
             figure: (round(float(value), 2) if figure == "revenue" else int(value))
-            if self._tellings.knows(figure, kind=kind, channel=channel)
+            if self._tellings.knows_total(figure, kinds=kinds, channels=channels)
             else None
             for figure, value in values
         }

@@ -114,7 +114,7 @@ class Refresh:
         else:
             # What was measured stays one piece, so that the last reach before an event is always among it.
             first = before.first
-        arrived = self._arrivals(first, last, now, before)
+        arrived = self._arrivals(first, now, before)
         changed = self._changed(first, last, before, {one.day for one in arrived})
         data_until = max((one.moment for one in arrived), default=None)
         # The local Snowflake reads NULL as the first second of 1970.
@@ -207,7 +207,7 @@ class Refresh:
 
         self._session.transact(work)
 
-    def _arrivals(self, first: date, last: date, now: datetime, before: _Before | None) -> list[_Arrived]:
+    def _arrivals(self, first: date, now: datetime, before: _Before | None) -> list[_Arrived]:
         """Return the days of which a table has something new."""
         since = None
         if before is not None and before.loaded_until is not None:
@@ -217,7 +217,8 @@ class Refresh:
             day=self._days.day('"TIME"'),
             since=since,
             first=self._question.starts(first),
-            until=min(self._question.starts(last + _DAY), int(now.timestamp()) + 1),
+            # Not to the last day only: how far the data reach says whose attribution window is over.
+            until=int(now.timestamp()) + 1,
         )
         if not query.sql:
             return []

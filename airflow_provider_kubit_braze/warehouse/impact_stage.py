@@ -72,14 +72,12 @@ class Stage:
         """
         name = self._name(table)
         columns = self._inventory.columns[name]
-        # Of rows with one ID the first that Braze has delivered counts.
-        order = '"SF_CREATED_AT" ASC NULLS LAST' if "SF_CREATED_AT" in columns else '"TIME"'
         wanted = sorted({"USER_ID", "TIME"} | {column for column in _needed(table) if column in columns})
         selected = ", ".join(f'"{column}"' for column in wanted)
         named = ' AND "NAME" = %s' if event is not None else ""
         once = (
             f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
-            f'AND "TIME" < %s{named} QUALIFY ROW_NUMBER() OVER (PARTITION BY "ID" ORDER BY {order}) = 1'
+            f'AND "TIME" < %s{named} {_once(columns)}'
         )
         taken = _columns_of(table, columns)
         if orphans:
@@ -91,6 +89,40 @@ class Stage:
         conditions = " AND ".join(_human(table, columns)) or "TRUE"
         sql = f"SELECT '{table}' AS SRC, {shown} FROM ({once}) e{joined} WHERE {conditions}"
         return Staged(sql, [self._app_group_id, first, until, *([] if event is None else [event])])
+
+    def aliases(
+        self, tables: Iterable[str], *, first: int, until: int, orphans: str | None, among: str
+    ) -> Staged:
+        """Return the query of XID and UID: the profiles that rows of some tables give an external id.
+
+        A row of somebody whom Braze knows by then has it; one from before that has none.
+
+        :param tables: tables of the catalogue that the share has.
+        :param first: the first moment, in epoch seconds.
+        :param until: the moment after the last.
+        :param orphans: as for ``rows``.
+        :param among: a query of the external ids that matter.
+        """
+        parts = []
+        params: list[Any] = []
+        for table in tables:
+            name = self._name(table)
+            columns = self._inventory.columns[name]
+            if "EXTERNAL_USER_ID" in columns:
+                parts.append(
+                    f'SELECT "EXTERNAL_USER_ID" AS XID, "USER_ID" AS PROFILE FROM {self._qualified(name)} '
+                    'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s '
+                    f'AND "EXTERNAL_USER_ID" IN ({among}) {_once(columns)}'
+                )
+                params += [self._app_group_id, first, until]
+        named = " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
+        if not orphans:
+            return Staged(f"SELECT XID, PROFILE AS UID FROM ({named}) e", params)
+        return Staged(
+            f"SELECT DISTINCT e.XID, COALESCE(o.SURVIVOR, e.PROFILE) AS UID FROM ({named}) e "
+            f"LEFT JOIN {orphans} o ON o.ORPHAN = e.PROFILE",
+            params,
+        )
 
     def survivors(self) -> Staged | None:
         """Return the query of ORPHAN and SURVIVOR, whatever the number of merges between; None without the table."""
@@ -174,6 +206,12 @@ def union(parts: Sequence[Staged]) -> Staged:
     return Staged(
         " UNION ALL ".join(part.sql for part in parts), [value for part in parts for value in part.params]
     )
+
+
+def _once(columns: frozenset[str]) -> str:
+    """Return the clause that keeps one of the rows with one ID: the first that Braze has delivered."""
+    order = '"SF_CREATED_AT" ASC NULLS LAST' if "SF_CREATED_AT" in columns else '"TIME"'
+    return f'QUALIFY ROW_NUMBER() OVER (PARTITION BY "ID" ORDER BY {order}) = 1'
 
 
 def _needed(table: str) -> set[str]:

@@ -19,6 +19,9 @@ FUNNEL: Final = ("reached", "sends", "delivered", "seen", "clicked", "converted"
 #: What follows a message, and has a channel of its own.
 _BY_CHANNEL: Final = ("reached", "delivered", "seen", "clicked")
 
+#: Figures that the catalogue calls otherwise.
+_NAMES: Final = {"sends": "reached", "opted_out": "opt-outs"}
+
 #: Figure of the catalogue -> scope -> what its table's rows tell; of all these the channel is that of the message
 #: before, or there is none.
 _WITHOUT_CHANNEL: Final[Mapping[str, Mapping[str, str]]] = {
@@ -96,7 +99,7 @@ class Tellings:
         :param kind: ``campaign`` or ``canvas``; None: of either.
         :param channel: None: of any.
         """
-        name = {"sends": "reached", "opted_out": "opt-outs"}.get(figure, figure)
+        name = _NAMES.get(figure, figure)
         if name in ("converted", "revenue"):
             scopes = _SCOPES[kind] if kind else tuple(scope for one in _SCOPES.values() for scope in one)
             return any(self._possible(name, scope) for scope in scopes)
@@ -104,6 +107,19 @@ class Tellings:
             email = channel in (None, "email") and self._possible(name, "email")
             return email or any(self._possible(name, scope) for scope in _WITHOUT_CHANNEL[name])
         return any(self._possible(name, one) for one in ([channel] if channel else self.channels))
+
+    def knows_total(self, figure: str, *, kinds: Collection[str], channels: Collection[str]) -> bool:
+        """Whether the share can tell a figure of several channels: all of them that have it, or it would be too small.
+
+        :param figure: one of ``FUNNEL``.
+        :param kinds: ``campaign`` or ``canvas``, or both.
+        :param channels: the channels.
+        """
+        name = _NAMES.get(figure, figure)
+        of_channel = [one for one in channels if name not in _BY_CHANNEL or (name, one) in self._verdicts]
+        return bool(of_channel) and all(
+            self.knows(figure, kind=kind, channel=channel) for kind in kinds for channel in of_channel
+        )
 
     @property
     def missing(self) -> list[str]:

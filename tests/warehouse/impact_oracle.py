@@ -1,0 +1,589 @@
+"""What an impact is, said in pandas over whole tables: the tests' oracle. Plain rather than quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+import pandas as pd  # type: ignore[import-untyped]
+
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+from airflow_provider_kubit_braze.core.share_figures import FIGURES, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Row = dict[str, Any]
+
+PURCHASES: Final = "USERS_BEHAVIORS_PURCHASE_SHARED"
+EVENTS: Final = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
+ORPHANS: Final = "USERS_USERORPHAN_SHARED"
+CONTROLS: Final = "USERS_CAMPAIGNS_ENROLLINCONTROL_SHARED"
+ENTRIES: Final = "USERS_CANVAS_ENTRY_SHARED"
+UNSUBSCRIBE: Final = "USERS_MESSAGES_EMAIL_UNSUBSCRIBE_SHARED"
+SPAM: Final = "USERS_MESSAGES_EMAIL_MARKASSPAM_SHARED"
+BOUNCES: Final = "USERS_MESSAGES_PUSHNOTIFICATION_BOUNCE_SHARED"
+
+#: A bounce that comes later than this after a push says nothing of it.
+_DAY: Final = 86400
+
+#: Figures that react to a message of a channel, in the order in which they stand in for a reach.
+_REACTIONS: Final = ("delivered", "seen", "clicked")
+
+FIGURE_NAMES: Final = ("reached", "sends", *_REACTIONS, "converted", "revenue", "opted_out")
+
+Message = tuple[str, str]
+User = tuple[str, str]
+
+
+class Question(Protocol):
+    """What is asked: ``core.impact.question.ImpactQuestion``."""
+
+    @property
+    def app_group_id(self) -> str: ...
+    @property
+    def campaigns(self) -> Sequence[str]: ...
+    @property
+    def canvases(self) -> Sequence[str]: ...
+    @property
+    def goal(self) -> str: ...
+    @property
+    def window(self) -> timedelta: ...
+    @property
+    def since(self) -> date | None: ...
+    @property
+    def until(self) -> date | None: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def currency(self) -> str | None: ...
+
+
+class Stay(NamedTuple):
+    """A stay of a ledger user; times in seconds since 1970, ``end`` exclusive, None while it lasts."""
+
+    user: User
+    start: int
+    end: int | None
+    held: bool
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A group of an experiment."""
+
+    users: int
+    converters: int
+    buyers: int
+    total: float
+    squares: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An experiment.
+
+    :param reached: of the treated, those with a counted reach in the period.
+    :param open_users: left out, as their outcome period is not over.
+    """
+
+    treated: Sums
+    control: Sums
+    reached: int
+    open_users: int
+
+
+def read_stays(
+    membership: Iterable[Row], runs: Iterable[Row], *, workspace: str, cohort_id: str
+) -> list[Stay]:
+    """Return the stays of a cohort, earliest first."""
+    started = {row["IMPORT_ID"]: seconds(row["STARTED_AT"]) for row in runs}
+    found = []
+    for row in membership:
+        if (row["WORKSPACE"], row["COHORT_ID"]) != (workspace, cohort_id):
+            continue
+        entered = seconds(row["ENTERED_AT"])
+        assert entered is not None
+        before = started.get(row["ENTERED_IMPORT"])
+        start = entered if before is None else min(entered, before)
+        left = seconds(row["LEFT_AT"])
+        # The share's clock knows whole seconds only, so what is compared with it does, too.
+        end = None if left is None else int(left)
+        found.append(Stay((row["ID_KIND"], row["USER_ID"]), int(start), end, row["HELD_OUT"]))
+    return sorted(found, key=lambda stay: (stay.start, stay.user))
+
+
+def seconds(moment: Any) -> float | None:
+    """Return a time of the ledger, which is UTC, as seconds since 1970."""
+    if moment is None:
+        return None
+    read = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)
+    return read.replace(tzinfo=read.tzinfo or UTC).timestamp()
+
+
+class Oracle:
+    """The answers to one question.
+
+    :param share: table -> its rows; what is not there, the share lacks.
+    :param stays: the cohort's, held out or not.
+    :param question: what is asked, with both days.
+    :param views: rows of a profile view.
+    """
+
+    def __init__(
+        self,
+        share: Mapping[str, Sequence[Row]],
+        stays: Sequence[Stay],
+        question: Question,
+        views: Sequence[Row] = (),
+    ) -> None:
+        self.share = share
+        self.stays = stays
+        self.question = question
+        self.views = views
+        self.window = int(question.window.total_seconds())
+        there = {name: catalogue()[name.removesuffix("_ALL")].keys() for name in share}
+        self.possible = {(one.figure.name, one.figure.scope) for one in judge(there) if one.possible}
+        self.read: dict[str, pd.DataFrame] = {}
+
+    # -- which rows count ------------------------------------------------------------------------------------------
+
+    def rows(self, table: str) -> pd.DataFrame:
+        """Return a table's rows of the workspace, each once, with nobody named yet."""
+        if table not in self.read:
+            columns = ["ID", "USER_ID", "APP_GROUP_ID", "TIME", *catalogue()[table]]
+            name = table_in(self.share, table)
+            found = pd.DataFrame(
+                self.share[name] if name else [], columns=list(dict.fromkeys(columns)), dtype=object
+            )
+            found = found[found["APP_GROUP_ID"] == self.question.app_group_id]
+            if "SF_CREATED_AT" in found:
+                found = found.sort_values("SF_CREATED_AT", kind="stable")
+            found = found.drop_duplicates("ID", keep="first").reset_index(drop=True)
+            # An own CHANNEL of a subscription state would be taken for the message's.
+            self.read[table] = found.drop(columns="CHANNEL", errors="ignore").where(found.notna(), None)
+        return self.read[table]
+
+    @cached_property
+    def heirs(self) -> dict[str, str]:
+        """Profile that was merged -> the profile it was merged into."""
+        merged = self.rows(ORPHANS)
+        return dict(zip(merged["USER_ID"], merged["ORPHANED_BY_ID"], strict=True))
+
+    def survivor(self, profile: str) -> str:
+        """Return the profile that a profile's rows belong to."""
+        while profile in self.heirs:
+            profile = self.heirs[profile]
+        return profile
+
+    @cached_property
+    def owners(self) -> dict[str, User]:
+        """Surviving profile -> the ledger user that it is."""
+        ledger = {stay.user for stay in self.stays}
+        names: dict[str, set[User]] = {}
+        for kind, user in ledger:
+            if kind == "braze_id":
+                names.setdefault(self.survivor(user), set()).add((kind, user))
+        for table in self.scanned:
+            rows = self.rows(table)
+            if "EXTERNAL_USER_ID" in rows:
+                for profile, external in zip(rows["USER_ID"], rows["EXTERNAL_USER_ID"], strict=True):
+                    if external is not None:
+                        names.setdefault(self.survivor(profile), set()).add(("external_id", external))
+        for row in self.views:
+            for kind, column in (("external_id", "EXTERNAL_USER_ID"), ("email", "EMAIL_ADDRESS")):
+                names.setdefault(self.survivor(row["USER_ID"]), set()).add((kind, row[column]))
+        return {profile: min(some & ledger) for profile, some in names.items() if some & ledger}
+
+    @property
+    def scanned(self) -> list[str]:
+        """The tables that measuring reads for people's names."""
+        told = ("reached", *_REACTIONS, "converted", "revenue", "opt-outs", "control group")
+        tables = [
+            need.table
+            for figure in FIGURES
+            for need in figure.needs
+            if figure.name in told and table_in(self.share, need.table)
+        ]
+        return tables if self.question.goal == "purchase" else [*tables, EVENTS]
+
+    def events(self, table: str) -> pd.DataFrame:
+        """Return the rows of ledger users, as USER, T, KIND, MESSAGE, VARIATION and the table's own columns."""
+        rows = self.rows(table).copy()
+        rows["USER"] = _objects(rows, [self.owners.get(self.survivor(one)) for one in rows["USER_ID"]])
+        rows = _where(rows, [user is not None for user in rows["USER"]]).copy()
+        rows["T"] = rows["TIME"].astype("int64")
+        zone = ZoneInfo(self.question.timezone)
+        rows["DAY"] = _objects(rows, [datetime.fromtimestamp(moment, zone).date() for moment in rows["T"]])
+        if table == "USERS_MESSAGES_EMAIL_OPEN_SHARED":
+            rows = _where(rows, [str(said).lower() != "true" for said in rows["MACHINE_OPEN"]])
+        if "IS_SUSPECTED_BOT_CLICK" in rows:
+            rows = _where(rows, [said is not True for said in rows["IS_SUSPECTED_BOT_CLICK"]])
+        messages = [_message(row) for row in rows.to_dict("records")]
+        for n, column in enumerate(("KIND", "MESSAGE", "VARIATION")):
+            rows[column] = _objects(rows, [one[n] for one in messages])
+        return rows.reset_index(drop=True)
+
+    def during_a_stay(self, events: pd.DataFrame) -> pd.DataFrame:
+        """Return those that lie inside a stay of a user who is treated."""
+        inside = [
+            any(
+                stay.user == user
+                and not stay.held
+                and stay.start <= moment
+                and (stay.end is None or moment < stay.end)
+                for stay in self.stays
+            )
+            for user, moment in zip(events["USER"], events["T"], strict=True)
+        ]
+        return _where(events, inside).reset_index(drop=True)
+
+    def about_messages(self, table: str) -> pd.DataFrame:
+        """Return a table's counted rows that are about a message that is asked for."""
+        events = self.during_a_stay(self.events(table))
+        campaigns, canvases = self.question.campaigns, self.question.canvases
+        asked = [
+            message != ""
+            and (not (campaigns or canvases) or message in {"campaign": campaigns, "canvas": canvases}[kind])
+            for kind, message in zip(events["KIND"], events["MESSAGE"], strict=True)
+        ]
+        return _where(events, asked).reset_index(drop=True)
+
+    # -- the funnel --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """The channels that messages go through."""
+        return [figure.scope for figure in FIGURES if figure.name == "reached"]
+
+    def of_channel(self, figure: str, channel: str) -> pd.DataFrame | None:
+        """Return the counted rows of a figure of a channel, whether or not anything reached the user before."""
+        if (figure, channel) not in self.possible:
+            return None
+        [needs] = [one.needs for one in FIGURES if (one.name, one.scope) == (figure, channel)]
+        if (figure, channel) == ("delivered", "push"):
+            sends, bounces = self.about_messages(needs[0].table), self.events(BOUNCES)
+            return _where(sends, [not _bounced(send, bounces) for send in sends.to_dict("records")])
+        return pd.concat([self.about_messages(need.table) for need in needs], ignore_index=True)
+
+    @cached_property
+    def reaches(self) -> pd.DataFrame:
+        """Every counted reach, or what stands in for one, of any day."""
+        found = []
+        for channel in self.channels:
+            for figure in ("reached", *_REACTIONS):
+                rows = self.of_channel(figure, channel)
+                if rows is not None:
+                    found.append(rows.assign(CHANNEL=channel, KNOWN=figure == "reached"))
+                    break
+        columns = ["USER", "KIND", "MESSAGE", "VARIATION", "T", "DAY", "CHANNEL", "KNOWN"]
+        return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+    def linked(self, rows: pd.DataFrame, channel: str | None = None) -> pd.DataFrame:
+        """Return the rows that a reach came before, with the channel and variation of the latest such reach.
+
+        :param channel: of the reach; None for any.
+        """
+        reaches = self.reaches if channel is None else self.reaches[self.reaches["CHANNEL"] == channel]
+        reaches = reaches.drop(columns=["DAY", "KNOWN"]).rename(
+            columns={"T": "REACHED_AT", "VARIATION": "OF"}
+        )
+        rows = rows.drop(columns=["VARIATION"]).reset_index(drop=True)
+        rows["ROW"] = range(len(rows))
+        pairs = rows.merge(reaches, on=["USER", "KIND", "MESSAGE"])
+        age = pairs["T"] - pairs["REACHED_AT"]
+        pairs = pairs[(age >= 0) & (age < self.window)]
+        latest = pairs.sort_values(["ROW", "REACHED_AT", "CHANNEL", "OF"]).drop_duplicates("ROW", keep="last")
+        return latest.rename(columns={"OF": "VARIATION"})
+
+    @cached_property
+    def counted(self) -> pd.DataFrame:
+        """Every counted row of the period: FIGURE, USER, KIND, MESSAGE, CHANNEL, VARIATION, T, DAY and AMOUNT."""
+        known = self.reaches[self.reaches["KNOWN"].astype(bool)]
+        found = [known.assign(FIGURE="reached", AMOUNT=0.0)]
+        for channel in self.channels:
+            for figure in _REACTIONS:
+                rows = self.of_channel(figure, channel)
+                if rows is not None:
+                    found.append(self.linked(rows, channel).assign(FIGURE=figure, AMOUNT=0.0))
+        found += [*self._converted(), *self._revenue(), *self._opted_out()]
+        columns = ["FIGURE", "USER", "KIND", "MESSAGE", "CHANNEL", "VARIATION", "T", "DAY", "AMOUNT"]
+        rows = pd.concat([one[columns] for one in found if len(one)] or [pd.DataFrame(columns=columns)])
+        first, last = self.question.since, self.question.until
+        assert first is not None
+        assert last is not None
+        return _where(rows, [first <= day <= last for day in rows["DAY"]]).reset_index(drop=True)
+
+    def _credited(self, figure: str) -> list[pd.DataFrame]:
+        """Return what Braze credits to campaigns, Canvases and experiment steps."""
+        needs = [
+            need.table
+            for one in FIGURES
+            if one.name == figure and one.scope != "purchases" and (figure, one.scope) in self.possible
+            for need in one.needs
+        ]
+        return [self.about_messages(table) for table in needs]
+
+    def _converted(self) -> list[pd.DataFrame]:
+        found = []
+        for rows in self._credited("converted"):
+            primary = _where(
+                rows, [index is None or int(index) == 0 for index in rows["CONVERSION_BEHAVIOR_INDEX"]]
+            )
+            found.append(self.linked(primary).assign(FIGURE="converted", AMOUNT=0.0))
+        return found
+
+    def _revenue(self) -> list[pd.DataFrame]:
+        found = []
+        for rows in self._credited("revenue"):
+            linked = self.linked(rows)
+            amounts = [0.0 if cents is None else cents / 100 for cents in linked["REVENUE"]]
+            found.append(linked.assign(FIGURE="revenue", AMOUNT=amounts))
+        return found
+
+    def _opted_out(self) -> list[pd.DataFrame]:
+        found = []
+        if ("opt-outs", "email") in self.possible:
+            linked = (self.linked(self.about_messages(table)) for table in (UNSUBSCRIBE, SPAM))
+            found += [one.assign(CHANNEL="email") for one in linked]
+        for scope in ("subscription states", "subscription groups"):
+            if ("opt-outs", scope) in self.possible:
+                [need] = next(one.needs for one in FIGURES if (one.name, one.scope) == ("opt-outs", scope))
+                rows = self.about_messages(need.table)
+                gone = _where(
+                    rows, [str(said).lower() == "unsubscribed" for said in rows["SUBSCRIPTION_STATUS"]]
+                )
+                found.append(self.linked(gone))
+        return [one.assign(FIGURE="opted_out", AMOUNT=0.0) for one in found]
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        """Every message that reached somebody in the period."""
+        found = self.counted[["KIND", "MESSAGE"]].drop_duplicates()
+        return sorted(zip(found["KIND"], found["MESSAGE"], strict=True))
+
+    def figures(
+        self, rows: pd.DataFrame, kind: str | None = None, channel: str | None = None
+    ) -> dict[str, float | None]:
+        """Return the funnel of some counted rows; what the share cannot tell of the kind and channel is None.
+
+        :param kind: None: of either.
+        :param channel: None: of any.
+        """
+        users = rows.groupby("FIGURE")["USER"].nunique()
+        found: dict[str, float | None] = {figure: int(users.get(figure, 0)) for figure in FIGURE_NAMES}
+        found["sends"] = int((rows["FIGURE"] == "reached").sum())
+        found["revenue"] = round(float(rows["AMOUNT"].sum()), 2)
+        return {
+            figure: value if self.is_known(figure, kind, channel) else None for figure, value in found.items()
+        }
+
+    def is_known(self, figure: str, kind: str | None, channel: str | None) -> bool:
+        """Whether the share can tell a figure of messages of a kind in a channel."""
+        if figure == "opted_out":
+            scopes = {"subscription states", "subscription groups", *({"email"} & {channel or "email"})}
+            return any(("opt-outs", scope) in self.possible for scope in scopes)
+        if figure in ("converted", "revenue"):
+            of_kind = {"campaign": {"campaigns"}, "canvas": {"Canvases", "experiment steps"}}
+            scopes = of_kind[kind] if kind else of_kind["campaign"] | of_kind["canvas"]
+            return any((figure, scope) in self.possible for scope in scopes)
+        name = "reached" if figure == "sends" else figure
+        return any((name, one) in self.possible for one in ([channel] if channel else self.channels))
+
+    def grouped(self, rows: pd.DataFrame, *columns: str) -> dict[tuple[Any, ...], dict[str, float | None]]:
+        """Return the funnel of each value of some columns."""
+        found = {}
+        for key, some in rows.groupby(list(columns)):
+            named = dict(zip(columns, key, strict=True))
+            found[key] = self.figures(some, named.get("KIND"), named.get("CHANNEL"))
+        return found
+
+    def of(self, message: Message | None) -> pd.DataFrame:
+        """Return the counted rows of a message; None: of all."""
+        if message is None:
+            return self.counted
+        return self.counted[(self.counted["KIND"] == message[0]) & (self.counted["MESSAGE"] == message[1])]
+
+    # -- the experiment ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def data_until(self) -> int | None:
+        """The moment of the share's last row."""
+        times = [int(self.rows(table)["TIME"].max()) for table in self.scanned if len(self.rows(table))]
+        return max(times, default=None)
+
+    @cached_property
+    def goals(self) -> pd.DataFrame:
+        """Every goal event of ledger users."""
+        if self.question.goal == "purchase":
+            return self.events(PURCHASES)
+        events = self.events(EVENTS)
+        return events[events["NAME"] == self.question.goal]
+
+    @cached_property
+    def purchases(self) -> pd.DataFrame:
+        """Every purchase of ledger users that has a price."""
+        rows = self.events(PURCHASES)
+        return _where(rows, [price is not None for price in rows["PRICE"]])
+
+    @cached_property
+    def currency(self) -> str | None:
+        """The currency that revenue is judged in."""
+        counts = self.events(PURCHASES)["CURRENCY"].value_counts()
+        return self.question.currency or (str(counts.index[0]) if len(counts) else None)
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether the share has what tells the goal."""
+        goal = (
+            ("revenue", "purchases")
+            if self.question.goal == "purchase"
+            else ("life of a user", "custom events")
+        )
+        return goal in self.possible
+
+    def run_of(self, message: Message | None) -> tuple[int, int] | None:
+        """Return the first and the last moment in the period at which a message reached somebody."""
+        first, last = self.question.since, self.question.until
+        assert first is not None
+        assert last is not None
+        reaches = _where(self.reaches, [first <= day <= last for day in self.reaches["DAY"]])
+        if message is not None:
+            reaches = reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+        return (int(reaches["T"].min()), int(reaches["T"].max())) if len(reaches) else None
+
+    def units(self, message: Message | None) -> dict[User, tuple[bool, float]]:
+        """Return who takes part -> held out, and the moment from which on outcomes count."""
+        run = self.run_of(message)
+        found: dict[User, tuple[bool, float]] = {}
+        if run is None:
+            return found
+        for stay in self.stays:
+            overlaps = stay.start <= run[1] and (stay.end is None or stay.end > run[0])
+            if overlaps and stay.user not in found:
+                found[stay.user] = (stay.held, max(stay.start, run[0]))
+        return found
+
+    def experiment(self, message: Message | None) -> Compared:
+        """Return the groups of the cohort's own experiment."""
+        units = self.units(message)
+        closed = {user: unit for user, unit in units.items() if self.is_over(unit[1])}
+        rows = self.of(message)
+        reached = set(rows[rows["FIGURE"] == "reached"]["USER"])
+        treated = {user: anchor for user, (held, anchor) in closed.items() if not held}
+        control = {user: anchor for user, (held, anchor) in closed.items() if held}
+        return Compared(
+            treated=self.sums(treated),
+            control=self.sums(control),
+            reached=len(reached & treated.keys()),
+            open_users=len(units) - len(closed),
+        )
+
+    def is_over(self, anchor: float) -> bool:
+        """Whether the data reach as far as an outcome period."""
+        return self.data_until is not None and anchor + self.window <= self.data_until
+
+    def sums(self, anchors: Mapping[User, float], *, before: bool = False) -> Sums:
+        """Return the sums of a group.
+
+        :param anchors: user -> where the period begins, or with ``before`` ends.
+        """
+        start = -self.window if before else 0
+
+        def counts(user: User, moment: int) -> bool:
+            return user in anchors and start <= moment - anchors[user] < start + self.window
+
+        converters = {
+            user for user, t in zip(self.goals["USER"], self.goals["T"], strict=True) if counts(user, t)
+        }
+        spent: dict[User, float] = {}
+        for one in self.purchases.to_dict("records"):
+            if one["CURRENCY"] == self.currency and counts(one["USER"], one["T"]):
+                spent[one["USER"]] = spent.get(one["USER"], 0.0) + one["PRICE"]
+        return Sums(
+            users=len(anchors),
+            converters=len(converters),
+            buyers=sum(amount != 0 for amount in spent.values()),
+            total=sum(spent.values()),
+            squares=sum(amount**2 for amount in spent.values()),
+        )
+
+    def before_after(self, message: Message | None) -> tuple[Sums, Sums]:
+        """Return the window before the anchor and the one after it, of everybody whose window is over."""
+        anchors = {user: anchor for user, (_, anchor) in self.units(message).items() if self.is_over(anchor)}
+        return self.sums(anchors, before=True), self.sums(anchors)
+
+    def braze_control(self, message: Message) -> Compared | None:
+        """Return the groups that Braze itself made for a campaign or a Canvas; None when it kept nobody out."""
+        firsts: list[tuple[int, bool, User]] = []
+        if message[0] == "campaign":
+            controls = self.about_messages(CONTROLS)
+            firsts += [(t, True, user) for t, user in self._first(controls, message)]
+            firsts += [(t, False, user) for t, user in self._first(self.reaches, message)]
+        else:
+            entries = self.about_messages(ENTRIES)
+            for control in (True, False):
+                own = _where(entries, [(said is True) == control for said in entries["IN_CONTROL_GROUP"]])
+                firsts += [(t, control, user) for t, user in self._first(own, message)]
+        groups: dict[User, tuple[bool, float]] = {}
+        for moment, control, user in sorted(firsts):
+            groups.setdefault(user, (control, moment))
+        if not any(control for control, _ in groups.values()):
+            return None
+        closed = {user: one for user, one in groups.items() if self.is_over(one[1])}
+        rows = self.of(message)
+        treated = {user: moment for user, (control, moment) in closed.items() if not control}
+        return Compared(
+            treated=self.sums(treated),
+            control=self.sums({user: moment for user, (control, moment) in closed.items() if control}),
+            reached=len(
+                {
+                    user
+                    for figure, user, t in zip(rows["FIGURE"], rows["USER"], rows["T"], strict=True)
+                    if figure == "reached" and user in treated and t >= treated[user]
+                }
+            ),
+            open_users=len(groups) - len(closed),
+        )
+
+    def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
+        """Return each user's first row of the period about a message."""
+        first, last = self.question.since, self.question.until
+        assert first is not None
+        assert last is not None
+        inside = _where(rows, [first <= day <= last for day in rows["DAY"]])
+        own = inside[(inside["KIND"] == message[0]) & (inside["MESSAGE"] == message[1])]
+        return [(int(t), user) for user, t in own.groupby("USER")["T"].min().items()]
+
+
+def _objects(rows: pd.DataFrame, values: Sequence[Any]) -> pd.Series:
+    """Return a column of whatever it is, also when there is nothing in it."""
+    return pd.Series(values, index=rows.index, dtype=object)
+
+
+def _where(rows: pd.DataFrame, holds: Sequence[bool]) -> pd.DataFrame:
+    """Return the rows for which it holds; an empty list by itself would choose columns."""
+    return rows[pd.Series(holds, index=rows.index, dtype=bool)]
+
+
+def _message(row: Row) -> tuple[str, str, str]:
+    """Return a row's message: its kind, id and variation; three empty texts when it has none."""
+    for kind, message, variation in (
+        ("campaign", "CAMPAIGN_API_ID", "MESSAGE_VARIATION_API_ID"),
+        ("canvas", "CANVAS_API_ID", "CANVAS_VARIATION_API_ID"),
+    ):
+        if row.get(message):
+            return kind, row[message], row.get(variation) or ""
+    return "", "", ""
+
+
+def _bounced(send: Row, bounces: pd.DataFrame) -> bool:
+    """Whether a push came back within a day."""
+    columns = ("USER", "KIND", "MESSAGE", "DISPATCH_ID", "DEVICE_ID")
+    return any(
+        all(bounce[column] == send[column] for column in columns) and 0 <= bounce["T"] - send["T"] <= _DAY
+        for bounce in bounces.to_dict("records")
+    )

@@ -1,0 +1,538 @@
+"""Impacts against their oracle: the local Snowflake and pandas find the same figures in the same random rows."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.judge import judge_all
+from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
+from airflow_provider_kubit_braze.measuring import measure_impact
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
+from tests.warehouse.impact_events import (
+    APP_GROUP,
+    COHORT,
+    SINCE,
+    TABLES,
+    UNTIL,
+    WORKSPACE,
+    World,
+    add_rows,
+    copy_share,
+    fill_share,
+    fill_view,
+    make_world,
+)
+from tests.warehouse.impact_oracle import FIGURE_NAMES, Oracle, Stay, Sums, read_stays
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_kubit_braze.core.impact.figures import ControlKind
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from tests.warehouse.impact_oracle import Compared, Message
+
+DAY = date(2026, 3, 9)
+NOON = int(datetime(2026, 3, 9, 12, tzinfo=UTC).timestamp())
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question with the least that the oracle wants."""
+
+    app_group_id: str = APP_GROUP
+    campaigns: tuple[str, ...] = ()
+    canvases: tuple[str, ...] = ()
+    goal: str = "purchase"
+    window: timedelta = timedelta(hours=1)
+    since: date | None = date(2026, 3, 1)
+    until: date | None = date(2026, 3, 31)
+    timezone: str = "UTC"
+    currency: str | None = None
+
+
+def event(n: int, user: str, moment: int, **more: Any) -> dict[str, Any]:
+    return {
+        "ID": f"{n}",
+        "USER_ID": f"profile of {user}",
+        "EXTERNAL_USER_ID": user,
+        "APP_GROUP_ID": APP_GROUP,
+        "TIME": moment,
+        "SF_CREATED_AT": f"2026-03-20 00:00:{n % 60:02}",
+        "CAMPAIGN_API_ID": "c",
+        **more,
+    }
+
+
+def stay(user: str, start: int, end: int | None = None, *, held: bool = False) -> Stay:
+    return Stay(("external_id", user), start, end, held)
+
+
+def share(**rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return a whole share; all but these tables are empty."""
+    return {table: [] for table in TABLES} | {f"USERS_{name}_SHARED": found for name, found in rows.items()}
+
+
+# -- the oracle itself, by facts that can be seen ----------------------------------------------------------------
+
+
+def test_the_oracle_counts_a_funnel_as_anybody_would() -> None:
+    stays = [stay("ann", NOON, NOON + 100), stay("bob", NOON), stay("cy", NOON, held=True)]
+    sends = [
+        event(1, "ann", NOON - 1),
+        event(2, "ann", NOON),
+        event(3, "ann", NOON + 99),
+        event(4, "ann", NOON + 100),
+        event(5, "bob", NOON + 50),
+        event(5, "bob", NOON + 50, SF_CREATED_AT="2026-03-21"),
+        event(6, "bob", NOON + 50, APP_GROUP_ID="another"),
+        event(7, "cy", NOON + 50),
+        event(8, "dee", NOON + 50),
+    ]
+    opens = [
+        event(1, "bob", NOON + 49),
+        event(2, "ann", NOON + 10, MACHINE_OPEN="True"),
+        event(3, "bob", NOON + 50 + HOUR),
+    ]
+    clicks = [event(1, "ann", NOON), event(2, "bob", NOON + 49 + HOUR, CAMPAIGN_API_ID="other")]
+    found = Oracle(
+        share(MESSAGES_EMAIL_SEND=sends, MESSAGES_EMAIL_OPEN=opens, MESSAGES_EMAIL_CLICK=clicks),
+        stays,
+        Asked(),
+    )
+    figures = found.figures(found.counted)
+    assert [figures[name] for name in FIGURE_NAMES] == [2, 3, 0, 0, 1, 0, 0, 0]
+    assert found.messages == [("campaign", "c")]
+
+
+def test_the_oracle_knows_merged_users_and_those_without_an_external_id() -> None:
+    orphans = [
+        event(1, "", NOON, USER_ID="a", EXTERNAL_USER_ID=None, ORPHANED_BY_ID="b"),
+        event(2, "", NOON, USER_ID="b", EXTERNAL_USER_ID=None, ORPHANED_BY_ID="profile of ann"),
+    ]
+    sends = [
+        event(1, "ann", NOON),
+        event(2, "", NOON, USER_ID="a", EXTERNAL_USER_ID=None),
+        event(3, "", NOON, USER_ID="profile of ann", EXTERNAL_USER_ID=None),
+        event(4, "", NOON, USER_ID="c", EXTERNAL_USER_ID=None),
+    ]
+    stays = [stay("ann", NOON), Stay(("braze_id", "b"), NOON, None, False)]
+    found = Oracle(share(USERORPHAN=orphans, MESSAGES_EMAIL_SEND=sends), stays[:1], Asked())
+    assert (found.figures(found.counted)["reached"], found.figures(found.counted)["sends"]) == (1, 3)
+    # The ledger knows one profile by two names: the first stands for it.
+    both = Oracle(share(USERORPHAN=orphans, MESSAGES_EMAIL_SEND=sends), stays, Asked())
+    assert set(both.counted["USER"]) == {("braze_id", "b")}
+
+
+def test_the_oracle_takes_the_day_in_the_time_zone_and_the_latest_reach() -> None:
+    sends = [
+        event(1, "ann", NOON - 9 * HOUR, MESSAGE_VARIATION_API_ID="A"),
+        event(2, "ann", NOON - 8 * HOUR, MESSAGE_VARIATION_API_ID="B"),
+    ]
+    push = [event(1, "ann", NOON - 8 * HOUR, MESSAGE_VARIATION_API_ID="C")]
+    conversions = [
+        event(1, "ann", NOON - 7 * HOUR, CONVERSION_BEHAVIOR_INDEX=None),
+        event(2, "ann", NOON - 7 * HOUR, CONVERSION_BEHAVIOR_INDEX=1),
+    ]
+    revenue = [event(1, "ann", NOON - 7 * HOUR, REVENUE=1234)]
+    asked = Asked(window=timedelta(hours=2), timezone="America/New_York", since=date(2026, 3, 8))
+    found = Oracle(
+        share(
+            MESSAGES_EMAIL_SEND=sends,
+            MESSAGES_PUSHNOTIFICATION_SEND=push,
+            CAMPAIGNS_CONVERSION=conversions,
+            CAMPAIGNS_REVENUE=revenue,
+        ),
+        [stay("ann", NOON - 30 * HOUR)],
+        asked,
+    )
+    # 03:00 UTC is still the day before there, and 04:00 is not: the clocks have just changed.
+    assert {
+        key: row["sends"] for key, row in found.grouped(found.counted, "DAY", "CHANNEL", "VARIATION").items()
+    } == {(date(2026, 3, 8), "email", "A"): 1, (DAY, "email", "B"): 1, (DAY, "push", "C"): 1}
+    [converted] = found.counted[found.counted["FIGURE"] == "converted"].to_dict("records")
+    assert (converted["CHANNEL"], converted["VARIATION"], converted["DAY"]) == ("push", "C", DAY)
+    assert found.figures(found.counted)["revenue"] == pytest.approx(12.34)
+
+
+def test_the_oracle_says_null_where_no_table_tells_and_finds_what_stands_in() -> None:
+    tables = share(
+        MESSAGES_EMAIL_OPEN=[event(1, "ann", NOON), event(2, "ann", NOON + 10)],
+        MESSAGES_EMAIL_CLICK=[event(1, "ann", NOON + 5), event(2, "ann", NOON - 5)],
+    )
+    for lacking in ("MESSAGES_EMAIL_SEND", "MESSAGES_EMAIL_DELIVERY", "CAMPAIGNS_CONVERSION"):
+        del tables[f"USERS_{lacking}_SHARED"]
+    found = Oracle(tables, [stay("ann", NOON - HOUR)], Asked())
+    figures = found.figures(found.counted, "campaign", "email")
+    assert [figures[name] for name in FIGURE_NAMES] == [None, None, None, 1, 1, None, 0, 0]
+    assert sum(found.counted["FIGURE"] == "clicked") == 1
+
+
+def test_the_oracle_compares_groups_from_one_moment_on() -> None:
+    stays = [
+        stay("ann", NOON - HOUR, NOON + 1),
+        stay("bob", NOON + 100),
+        stay("cy", NOON - HOUR, held=True),
+        stay("cy", NOON + 200),
+        stay("dee", NOON - HOUR, NOON),
+        stay("eve", NOON + 301),
+        stay("fay", NOON + 300),
+    ]
+    bought = [
+        event(1, "ann", NOON - 1, PRICE=1.0, CURRENCY="USD"),
+        event(2, "ann", NOON + HOUR - 1, PRICE=10.0, CURRENCY="USD"),
+        event(3, "bob", NOON + 100 + HOUR, PRICE=5.0, CURRENCY="USD"),
+        event(4, "cy", NOON, PRICE=3.0, CURRENCY="USD"),
+        event(5, "cy", NOON, PRICE=4.0, CURRENCY="USD"),
+        event(6, "cy", NOON, PRICE=99.0, CURRENCY="EUR"),
+        event(7, "dee", NOON, PRICE=7.0, CURRENCY="USD"),
+    ]
+    sends = [
+        event(1, "ann", NOON),
+        event(2, "bob", NOON + 300),
+        event(3, "eve", NOON + 301, CAMPAIGN_API_ID="later"),
+        event(4, "zoe", NOON + 100 + HOUR),
+    ]
+    found = Oracle(share(MESSAGES_EMAIL_SEND=sends, BEHAVIORS_PURCHASE=bought), stays, Asked())
+    compared = found.experiment(("campaign", "c"))
+    assert compared.treated == Sums(users=2, converters=1, buyers=1, total=10.0, squares=100.0)
+    assert compared.control == Sums(users=1, converters=1, buyers=1, total=7.0, squares=49.0)
+    assert (compared.reached, compared.open_users) == (2, 1)
+    before, after = found.before_after(("campaign", "c"))
+    assert (before.converters, before.total, after.total) == (1, 1.0, 17.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_random_worlds_have_something_of_everything(seed: int) -> None:
+    world = make_world(seed)
+    assert make_world(seed) == world
+    stays = read_stays(world.membership, world.runs, workspace=WORKSPACE, cohort_id=COHORT)
+    found = Oracle(world.share, stays, Asked(window=timedelta(days=1)))
+    assert all(len(rows) for rows in world.share.values())
+    assert len(found.messages) == 5
+    channels = found.grouped(found.counted, "CHANNEL")
+    assert sorted(channel for (channel,) in channels) == sorted(found.channels)
+    assert all(found.figures(found.counted).values())
+    compared = found.experiment(None)
+    assert min(compared.treated.converters, compared.control.converters, compared.reached) > 1
+
+
+# -- the local Snowflake against the oracle ------------------------------------------------------------------------
+
+NOW: Final = datetime(2026, 3, 21, tzinfo=UTC)
+HOLDOUT: Final = Fraction(3, 10)
+WEEK: Final = timedelta(days=7)
+
+_numbers = count(1)
+
+
+class Lab:
+    """A share, a ledger, and what both of them say of a question.
+
+    :param session: an open session.
+    :param world: what is in them.
+    """
+
+    def __init__(self, session: Session, world: World) -> None:
+        number = next(_numbers)
+        self.session = session
+        self.world = world
+        self.rows: Mapping[str, Sequence[dict[str, Any]]] = world.share
+        self.views: Sequence[dict[str, Any]] = ()
+        self.source = f"BRAZE_SHARE_DB.ORACLE_{number}"
+        self.tables = Tables(f"KB_ORACLE_{number}")
+        ensure_tables(session, self.tables)
+        ledger = {"COHORT_MEMBERSHIP": world.membership, "IMPORT_RUN": world.runs}
+        add_rows(session.connection, self.tables.schema, ledger)
+
+    def filled(self) -> Lab:
+        """Write all rows into the share."""
+        fill_share(self.session.connection, self.source, self.rows)
+        return self
+
+    def with_share(self, tables: Sequence[str], *, suffix: str = "") -> Lab:
+        """Return a laboratory of its own whose share has some of the tables only, and the same ledger."""
+        other = Lab(self.session, self.world)
+        copy_share(self.session.connection, self.source, other.source, tables, suffix=suffix)
+        other.rows = {f"{table}{suffix}": self.rows[table] for table in tables}
+        return other
+
+    def question(self, **asked: Any) -> ImpactQuestion:
+        days = {"since": SINCE, "until": UNTIL}
+        return ImpactQuestion(source=self.source, app_group_id=APP_GROUP, **{**days, **asked})
+
+    def measured(self, question: ImpactQuestion) -> dict[str, Any]:
+        """Return what the package says."""
+        report = measure_impact(
+            question,
+            session=self.session,
+            tables=self.tables,
+            workspace=WORKSPACE,
+            cohort_id=COHORT,
+            holdout=HOLDOUT,
+            now=NOW,
+        )
+        return report.as_dict()
+
+    def daily(self, question: ImpactQuestion) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Return IMPACT_DAILY's rows of the period."""
+        rows = self.session.rows(
+            f"SELECT DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, {', '.join(FIGURE_NAMES)} "
+            f"FROM {self.tables.impact_daily} WHERE MEASURE = %s AND DAY >= %s AND DAY <= %s",
+            (question.measure, question.since, question.until),
+        )
+        return {row[:5]: _rounded(dict(zip(FIGURE_NAMES, row[5:], strict=True))) for row in rows}
+
+    def oracle(self, question: ImpactQuestion) -> Oracle:
+        world = self.world
+        stays = read_stays(world.membership, world.runs, workspace=WORKSPACE, cohort_id=COHORT)
+        return Oracle(self.rows, stays, question, self.views)
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {**figures, "revenue": None if figures["revenue"] is None else round(figures["revenue"], 2)}
+
+
+def expected(oracle: Oracle) -> dict[Message, dict[str, Any]]:
+    """Return message -> what a report has to say of it, ('all', 'all') among them."""
+    messages: list[Message | None] = [*oracle.messages, *([None] if len(oracle.messages) > 1 else [])]
+    experiments = _judged(oracle, oracle.messages) | _judged(oracle, messages[len(oracle.messages) :])
+    found = {}
+    for message in messages:
+        rows, kind = oracle.of(message), message and message[0]
+        found[message or ("all", "all")] = {
+            "figures": oracle.figures(rows, kind),
+            "channels": {
+                channel: oracle.figures(some, kind, channel) for channel, some in rows.groupby("CHANNEL")
+            },
+            "variations": {}
+            if message is None
+            else {
+                key: oracle.figures(some, kind, key[0])
+                for key, some in rows.groupby(["CHANNEL", "VARIATION"])
+            },
+            "days": {day.isoformat(): oracle.figures(some, kind) for day, some in rows.groupby("DAY")},
+            **experiments[message],
+        }
+    return found
+
+
+def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message | None, dict[str, Any]]:
+    """Judge messages together, by the oracle's groups."""
+    described: dict[Message | None, dict[str, Any]] = {}
+    together: list[tuple[Message | None, Experiment]] = []
+    for message in messages:
+        own = oracle.experiment(message)
+        there = oracle.run_of(message) is not None and oracle.can_compare
+        described[message] = {
+            "open_users": own.open_users if there else 0,
+            "experiments": [],
+            "before_after": None,
+        }
+        if not there:
+            continue
+        if any(held for held, _ in oracle.units(message).values()):
+            together.append((message, _experiment(oracle, message, own, "holdout")))
+        else:
+            before, after = (_group(oracle, sums) for sums in oracle.before_after(message))
+            described[message]["before_after"] = [
+                (one.users, one.converters, one.revenue and round(one.revenue.total, 2))
+                for one in (before, after)
+            ]
+        of_braze = oracle.braze_control(message) if message else None
+        if of_braze is not None:
+            together.append((message, _experiment(oracle, message, of_braze, "braze_control")))
+    for (message, _), judged in zip(together, judge_all([one for _, one in together]), strict=True):
+        described[message]["experiments"].append(_comparable(asdict(judged)))
+    return described
+
+
+def _experiment(
+    oracle: Oracle, message: Message | None, compared: Compared, control_kind: ControlKind
+) -> Experiment:
+    treated, control = _group(oracle, compared.treated), _group(oracle, compared.control)
+    if treated.revenue is None or control.revenue is None:
+        treated, control = (Group(users=one.users, converters=one.converters) for one in (treated, control))
+    return Experiment(
+        name="",
+        treated=treated,
+        control=control,
+        control_kind=control_kind,
+        control_share=float(HOLDOUT) if control_kind == "holdout" else None,
+        reached=compared.reached if oracle.figures(oracle.of(message))["reached"] is not None else None,
+    )
+
+
+def _group(oracle: Oracle, sums: Sums) -> Group:
+    revenue = None
+    if oracle.currency is not None and ("revenue", "purchases") in oracle.possible:
+        try:
+            revenue = Revenue(
+                buyers=sums.buyers, total=sums.total, squares=sums.squares, currency=oracle.currency
+            )
+        except ImpactFiguresError:
+            # Refunds are more than purchases: then there is no revenue to judge.
+            revenue = None
+    return Group(users=sums.users, converters=sums.converters, revenue=revenue)
+
+
+def _comparable(judged: dict[str, Any]) -> dict[str, Any]:
+    """Return a judgement without its words, and without the forecast, which the oracle does not know."""
+    found = {key: value for key, value in judged.items() if key != "name"}
+    for measure in ("conversion", "revenue"):
+        if found[measure]:
+            found[measure] = {k: v for k, v in found[measure].items() if k not in ("days", "sentence")}
+    return _nearly(found)
+
+
+def _nearly(value: Any) -> Any:
+    """Make numbers comparable that were summed in another order."""
+    if isinstance(value, dict):
+        return {key: _nearly(one) for key, one in value.items()}
+    return pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
+
+
+def told(report: dict[str, Any]) -> dict[Message, dict[str, Any]]:
+    """Return the same of a report."""
+    found = {}
+    for one in report["messages"]:
+        described = one["before_after"]
+        found[one["kind"], one["id"]] = {
+            "figures": one["figures"],
+            "channels": {part["channel"]: part["figures"] for part in one["channels"]},
+            "variations": {
+                (part["channel"], part["variation"]): part["figures"] for part in one["variations"]
+            },
+            "days": {part["day"]: part["figures"] for part in one["days"]},
+            "open_users": one["open_users"],
+            "experiments": [_plain(each) for each in one["experiments"]],
+            "before_after": described
+            and [
+                (of["users"], of["converters"], of["revenue"] and round(of["revenue"], 2))
+                for of in (described["before"], described["after"])
+            ],
+        }
+    return found
+
+
+def _plain(judged: dict[str, Any]) -> dict[str, Any]:
+    found = dict(judged)
+    for measure in ("conversion", "revenue"):
+        if found[measure]:
+            found[measure] = {k: v for k, v in found[measure].items() if k not in ("days", "sentence")}
+    return found
+
+
+def assert_same(lab: Lab, question: ImpactQuestion, report: dict[str, Any] | None = None) -> Oracle:
+    """Compare all that the package says with all that the oracle says, piece by piece."""
+    oracle = lab.oracle(question)
+    found, wanted = told(lab.measured(question) if report is None else report), expected(oracle)
+    assert found.keys() == wanted.keys()
+    for message, parts in wanted.items():
+        for part, value in parts.items():
+            assert found[message][part] == value, (message, part)
+    if not (question.campaigns or question.canvases):
+        columns = ("DAY", "KIND", "MESSAGE", "CHANNEL", "VARIATION")
+        assert lab.daily(question) == oracle.grouped(oracle.counted, *columns)
+    return oracle
+
+
+@pytest.fixture(scope="module")
+def session(kubit_braze_sandbox: Sandbox) -> Iterator[Session]:
+    opened = Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def lab(session: Session) -> Lab:
+    """Where some users are held out."""
+    return Lab(session, make_world(1)).filled()
+
+
+@pytest.fixture(scope="module")
+def lab_without_holdout(session: Session) -> Lab:
+    return Lab(session, make_world(2, held=0)).filled()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"window": WEEK},
+        {"window": timedelta(days=1), "goal": "signup", "timezone": "America/New_York"},
+        {
+            "window": timedelta(hours=1),
+            "goal": "o'clock 100%",
+            "campaigns": ["camp-1"],
+            "canvases": ["canvas-1"],
+        },
+        {"window": WEEK, "campaigns": ["same-id"], "currency": "EUR"},
+    ],
+    ids=str,
+)
+def test_snowflake_and_the_oracle_agree(lab: Lab, asked: dict[str, Any]) -> None:
+    oracle = assert_same(lab, lab.question(**asked))
+    assert any(held for held, _ in oracle.units(None).values())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"window": timedelta(days=1)},
+        {"window": WEEK, "canvases": ["same-id"], "goal": "Signup", "timezone": "America/New_York"},
+    ],
+    ids=str,
+)
+def test_without_a_holdout_they_agree_on_before_and_after(
+    lab_without_holdout: Lab, asked: dict[str, Any]
+) -> None:
+    oracle = assert_same(lab_without_holdout, lab_without_holdout.question(**asked))
+    before, after = oracle.before_after(oracle.messages[0])
+    assert before.converters
+    assert after.converters
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_shares_that_lack_half_of_their_tables_yield_the_same_as_the_oracle_s(lab: Lab, seed: int) -> None:
+    tables = [table for table in TABLES if random.Random(f"{seed} {table}").random() < 0.5]  # noqa: S311
+    half = lab.with_share(tables)
+    assert_same(half, half.question(window=timedelta(days=1), goal="signup" if seed == 1 else "purchase"))
+
+
+def test_tables_with_the_archive_do_as_well(lab: Lab) -> None:
+    twins = lab.with_share(TABLES, suffix="_ALL")
+    assert_same(twins, twins.question(window=timedelta(hours=1)))
+
+
+def test_profile_views_name_users_too(lab: Lab) -> None:
+    named = lab.with_share([table for table in TABLES if "PUSH" not in table])
+    named.views = named.world.views
+    fill_view(named.session.connection, named.source, named.views)
+    oracle = assert_same(named, named.question(window=timedelta(days=1)))
+    assert "email" in {kind for kind, _ in oracle.counted["USER"]}
+
+
+def test_measuring_day_by_day_finds_what_measuring_once_finds(session: Session) -> None:
+    world = make_world(3, users=40, journeys=120, named=1.0)
+    steps = Lab(session, world)
+    batches = world.batches(3)
+    fill_share(session.connection, steps.source, {table: [] for table in TABLES})
+    question = steps.question(window=timedelta(days=1))
+    measured = []
+    for batch in batches:
+        add_rows(session.connection, steps.source, batch)
+        measured.append(steps.measured(question))
+    assert_same(steps, question, measured[-1])
+    assert [bool(one["messages"]) for one in measured] == [True] * 3
+    assert all(one["days_measured"] for one in measured)
+    assert steps.measured(question)["days_measured"] < measured[0]["days_measured"]

@@ -1,0 +1,268 @@
+"""A measurement goes on from the last one, keeps what it found, and says what it could not find."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
+from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share, make_share_tables
+from tests.warehouse.impact_world import NOW, World, figures
+
+if TYPE_CHECKING:
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from tests.warehouse.conftest import Warehouse
+
+
+def kept(world: World, table: str, columns: str, order: str) -> list[tuple[Any, ...]]:
+    tables = world.warehouse.tables
+    return world.warehouse.session.rows(f"SELECT {columns} FROM {getattr(tables, table)} ORDER BY {order}")
+
+
+def daily(world: World) -> list[tuple[Any, ...]]:
+    columns = (
+        "DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, REACHED, SENDS, SEEN, CONVERTED, REVENUE, OPTED_OUT"
+    )
+    return kept(world, "impact_daily", columns, "1, 2, 3, 4, 5")
+
+
+def some_days(world: World) -> None:
+    for user in ("ann", "bob"):
+        world.stay(user)
+        world.message("EMAIL_SEND", user, "02 10:00")
+    world.message("EMAIL_OPEN", "ann", "03 10:00")
+    # The latest row: what Braze delivers from here on is new, and a day of overlap before it.
+    world.purchase("somebody else", "19 00:00")
+
+
+def test_only_days_that_changed_are_measured_again(world: World) -> None:
+    some_days(world)
+    assert world.measure()["days_measured"] > 5
+    # Today and yesterday, since the cohort may have changed; and what is a day old may have come since.
+    assert world.measure()["days_measured"] == 3
+    before = daily(world)
+    world.message("EMAIL_OPEN", "bob", "04 10:00", SF_CREATED_AT="2026-03-19 12:00:00")
+    report = world.measure()
+    # The day before for bounces, and the window of 7 days after it; and the three from above.
+    assert report["days_measured"] == 12
+    assert figures(report)["seen"] == 2
+    assert len(daily(world)) == len(before) + 1
+
+
+def test_a_late_message_changes_what_followed_it(world: World) -> None:
+    some_days(world)
+    world.stay("cid")
+    world.message("EMAIL_OPEN", "cid", "05 10:00")
+    assert figures(world.measure())["seen"] == 1
+    world.message("EMAIL_SEND", "cid", "03 09:00", SF_CREATED_AT="2026-03-19 12:00:00")
+    assert figures(world.measure())["seen"] == 2
+
+
+def test_going_on_finds_what_measuring_anew_finds(world: World) -> None:
+    some_days(world)
+    world.measure(now=NOW - timedelta(days=12))
+    world.message("EMAIL_UNSUBSCRIBE", "bob", "06 10:00")
+    world.row("USERS_CAMPAIGNS_REVENUE_SHARED", "ann", "07 10:00", CAMPAIGN_API_ID="spring", REVENUE=100)
+    world.measure(now=NOW - timedelta(days=8))
+    world.message("EMAIL_SEND", "ann", "15 10:00")
+    world.stay("dan", "14 00:00")
+    world.message("EMAIL_SEND", "dan", "15 10:00")
+    in_steps = world.measure()
+    rows = daily(world)
+    anew = world.measure(full_refresh=True)
+    assert daily(world) == rows
+    for report in (in_steps, anew):
+        del report["days_measured"]
+    assert in_steps == anew
+
+
+def test_what_was_measured_of_another_share_or_app_group_is_of_no_use(world: World) -> None:
+    some_days(world)
+    world.measure()
+    world.app_group = "another"
+    report = world.measure()
+    assert report["messages"] == []
+    assert daily(world) == []
+
+
+def test_earlier_days_are_measured_when_they_are_asked_for(world: World) -> None:
+    some_days(world)
+    assert figures(world.measure(since="2026-03-12", window="1d") | {"messages": [{"figures": None}]}) is None
+    assert figures(world.measure(since="2026-03-01", window="1d"))["reached"] == 2
+
+
+def test_measures_of_one_cohort_do_not_disturb_each_other(world: World) -> None:
+    some_days(world)
+    world.measure()
+    world.measure(window="1h")
+    measures = {measure for (measure,) in kept(world, "impact_daily", "DISTINCT MEASURE", "1")}
+    assert measures == {"purchase within 7d", "purchase within 1h"}
+    assert figures(world.measure())["seen"] == 1
+
+
+def test_the_summary_is_kept_for_whoever_asks_snowflake(world: World) -> None:
+    some_days(world)
+    world.stay("held", held=True)
+    world.measure()
+    world.measure()
+    columns = (
+        "KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, REACHED, TREATED_USERS, CONTROL_USERS, CONVERSION_VERDICT"
+    )
+    assert kept(world, "impact_summary", columns, "CHANNEL, VARIATION_ID DESC") == [
+        ("campaign", "spring", "all", "all", 2, 2, 1, "not_enough_data"),
+        ("campaign", "spring", "email", "all", 2, None, None, None),
+        ("campaign", "spring", "email", "A", 2, None, None, None),
+    ]
+
+
+def test_every_figure_that_half_a_share_has_is_told_and_the_others_are_named(warehouse: Warehouse) -> None:
+    from airflow_provider_kubit_braze.core.share_catalogue import catalogue
+
+    world = World(warehouse, "HALF_SHARE.PUBLIC")
+    lacking = [
+        table
+        for table in catalogue()
+        if any(
+            part in table
+            for part in ("EMAIL_SEND", "EMAIL_CLICK", "CONVERSION", "SMS", "SUBSCRIPTION", "USERORPHAN")
+        )
+    ]
+    make_share_tables(warehouse.session.connection, world.share, without=lacking)
+    for user in ("ann", "bob"):
+        world.stay(user)
+        world.message("EMAIL_DELIVERY", user, "02 10:00")
+    world.stay("held", held=True)
+    world.message("EMAIL_OPEN", "ann", "02 11:00")
+    world.row("USERS_CAMPAIGNS_REVENUE_SHARED", "ann", "02 12:00", CAMPAIGN_API_ID="spring", REVENUE=500)
+    world.message("EMAIL_UNSUBSCRIBE", "bob", "02 11:00")
+    world.purchase("ann", "02 12:00")
+    world.purchase("x", "19 00:00")
+    report = world.measure()
+    assert figures(report) == {
+        "reached": None,
+        "sends": None,
+        "delivered": 2,
+        "seen": 1,
+        "clicked": None,
+        "converted": None,
+        "revenue": 5.0,
+        "opted_out": 1,
+    }
+    assert report["messages"][0]["experiments"][0]["conversion"]["treated"] == 0.5
+    assert report["messages"][0]["experiments"][0]["reached"] is None
+    assert [
+        one for one in report["missing"] if one.startswith(("reached, email", "converted, campaigns"))
+    ] == [
+        "reached, email: not possible, as the share lacks table USERS_MESSAGES_EMAIL_SEND_SHARED.",
+        "converted, campaigns: not possible, as the share lacks table USERS_CAMPAIGNS_CONVERSION_SHARED.",
+    ]
+    (limit,) = [one for one in report["limits"] if one.startswith("email")]
+    assert limit == "email: whom it reached is not known, so what followed is counted from delivered on."
+
+
+def test_a_total_is_not_told_when_a_channel_that_it_is_made_of_cannot_be(warehouse: Warehouse) -> None:
+    world = World(warehouse, "NO_CLICKS_SHARE.PUBLIC")
+    make_share_tables(
+        warehouse.session.connection, world.share, without=["USERS_MESSAGES_EMAIL_CLICK_SHARED"]
+    )
+    world.stay("ann")
+    world.message("PUSHNOTIFICATION_SEND", "ann", "02 10:00")
+    world.message("PUSHNOTIFICATION_OPEN", "ann", "02 11:00")
+    assert figures(world.measure())["clicked"] == 1
+    world.message("EMAIL_SEND", "ann", "02 12:00")
+    (message,) = world.measure(full_refresh=True)["messages"]
+    assert message["figures"]["clicked"] is None
+    assert {one["channel"]: one["figures"]["clicked"] for one in message["channels"]} == {
+        "email": None,
+        "push": 1,
+    }
+
+
+def test_without_the_goal_nothing_is_judged_and_the_funnel_stays(warehouse: Warehouse) -> None:
+    world = World(warehouse, "NO_GOAL_SHARE.PUBLIC")
+    make_share_tables(warehouse.session.connection, world.share, without=["USERS_BEHAVIORS_PURCHASE_SHARED"])
+    world.stay("ann")
+    world.stay("bob", held=True)
+    world.message("EMAIL_SEND", "ann", "02 10:00")
+    report = world.measure()
+    assert figures(report)["reached"] == 1
+    assert report["messages"][0]["experiments"] == []
+    assert report["notes"] == ["No effect is judged: the share has no table that tells the goal, purchase."]
+
+
+def test_the_archive_stands_in_for_a_table(warehouse: Warehouse) -> None:
+    world = World(warehouse, "ARCHIVE_SHARE.PUBLIC")
+    session = warehouse.session
+    make_share_tables(session.connection, world.share)
+    for area in ("EMAIL_SEND", "EMAIL_OPEN"):
+        table = f"{world.share}.USERS_MESSAGES_{area}_SHARED"
+        session.execute(f"ALTER TABLE {table} RENAME TO {table}_ALL")
+    world.stay("ann")
+    columns = "ID, USER_ID, EXTERNAL_USER_ID, APP_GROUP_ID, TIME, CAMPAIGN_API_ID"
+    for area in ("SEND", "OPEN"):
+        session.execute(
+            f"INSERT INTO {world.share}.USERS_MESSAGES_EMAIL_{area}_SHARED_ALL ({columns}) "
+            f"VALUES ('1', 'u', 'ann', '{world.app_group}', 1772445600, 'spring')"
+        )
+    found = figures(world.measure())
+    assert (found["reached"], found["seen"]) == (1, 1)
+
+
+def test_profile_views_name_whom_events_do_not(warehouse: Warehouse, kubit_braze_sandbox: Sandbox) -> None:
+    world = World(warehouse, "PROFILE_SHARE.PUBLIC")
+    make_share_tables(warehouse.session.connection, world.share)
+    braze = kubit_braze_sandbox.braze
+    braze.add_users([{"external_id": "impact-ann", "email": "ann@example.com"}])
+    (profile,) = [user for user in braze.users() if user.get("external_id") == "impact-ann"]
+    fill_profile_share(braze, warehouse.session.connection, world.share, app_group_id=world.app_group)
+    world.stay("ann@example.com", kind="email")
+    world.message("EMAIL_SEND", None, "02 10:00", USER_ID=profile["braze_id"])
+    assert figures(world.measure())["reached"] == 1
+
+
+def test_a_name_with_quotes_and_percent_signs_is_a_name(world: World) -> None:
+    user = '100%\'s "ann" %s é'
+    world.stay(user)
+    world.message("EMAIL_SEND", user, "02 10:00", CAMPAIGN_API_ID="it's 100%")
+    report = world.measure()
+    assert (report["messages"][0]["id"], figures(report)["reached"]) == ("it's 100%", 1)
+
+
+def test_nothing_is_left_behind_also_when_it_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    some_days(world)
+    world.measure()
+    session, schema = world.warehouse.session, world.warehouse.schema
+    sql = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME LIKE 'IMPACT_WORK%%'"
+    assert session.rows(sql, (schema,)) == []
+    old = f"{schema}.IMPACT_WORK_1000000000_ABCD_STAGE"
+    session.execute(f"CREATE TABLE {old} (A INTEGER)")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr("airflow_provider_kubit_braze.warehouse.impact_days.Days._count", fail)
+    before = daily(world)
+    with pytest.raises(RuntimeError, match="lost"):
+        world.measure(full_refresh=True)
+    assert session.rows(sql, (schema,)) == []
+    monkeypatch.undo()
+    world.measure()
+    assert daily(world) == before
+
+
+def test_no_user_is_named_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    some_days(world)
+    with caplog.at_level(logging.INFO):
+        world.measure()
+    assert "Measured" in caplog.text
+    assert "ann" not in caplog.text
+
+
+def test_a_day_to_come_and_a_share_that_is_not_there_are_refused(world: World) -> None:
+    with pytest.raises(CohortConfigError, match="the first day, 2026-03-21, is still to come"):
+        world.measure(since="2026-03-21")
+    with pytest.raises(SourceError, match="GRANT IMPORTED PRIVILEGES ON DATABASE NOWHERE"):
+        world.measure(source="NOWHERE.PUBLIC")

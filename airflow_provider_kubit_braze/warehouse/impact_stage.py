@@ -115,7 +115,9 @@ class Stage:
                     f'AND "EXTERNAL_USER_ID" IN ({among}) {_once(columns)}'
                 )
                 params += [self._app_group_id, first, until]
-        named = " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
+        named = (
+            " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
+        )
         if not orphans:
             return Staged(f"SELECT XID, PROFILE AS UID FROM ({named}) e", params)
         return Staged(
@@ -143,13 +145,13 @@ class Stage:
         return Staged(sql, [self._app_group_id])
 
     def arrivals(
-        self, tables: Iterable[str], *, day: str, since: str | None, first: int, until: int
+        self, tables: Iterable[str], *, day: str, since: int | None, first: int, until: int
     ) -> Staged:
         """Return the query of what has arrived: ``SRC``, ``DAY``, its latest ``MOMENT``, and when that was ``LOADED``.
 
         :param tables: tables of the catalogue that the share has.
         :param day: an expression of the day of the column ``"TIME"``.
-        :param since: only what Braze has delivered after that moment (UTC, as text), where a table tells; None: all.
+        :param since: only what Braze has delivered after that moment (epoch seconds), where a table tells; None: all.
         :param first: the first moment of what happened, in epoch seconds.
         :param until: the moment after the last.
         """
@@ -157,15 +159,16 @@ class Stage:
         params: list[Any] = []
         for table in tables:
             name = self._name(table)
-            loaded = "CAST(NULL AS TIMESTAMP_NTZ)"
+            loaded = "CAST(NULL AS NUMBER(38,0))"
             condition = ""
             if "SF_CREATED_AT" in self._inventory.columns[name]:
-                loaded = _utc(table)
-                if since:
-                    condition = f' AND ({loaded} > CAST(%s AS TIMESTAMP_NTZ) OR "SF_CREATED_AT" IS NULL)'
+                loaded = 'DATE_PART(EPOCH_SECOND, MAX("SF_CREATED_AT"))'
+                if since is not None:
+                    # The bare column, so that Snowflake leaves out what was loaded before.
+                    condition = f' AND ("SF_CREATED_AT" > {_moment(table)} OR "SF_CREATED_AT" IS NULL)'
             parts.append(
                 f"SELECT '{table}' AS SRC, {day} AS DAY, "
-                f'MAX("TIME") AS MOMENT, MAX({loaded}) AS LOADED FROM {self._qualified(name)} '
+                f'MAX("TIME") AS MOMENT, {loaded} AS LOADED FROM {self._qualified(name)} '
                 f'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s{condition} GROUP BY {day}'
             )
             params += [self._app_group_id, first, until, *([since] if condition else [])]
@@ -267,8 +270,7 @@ def _human(table: str, columns: frozenset[str]) -> list[str]:
     return conditions
 
 
-def _utc(table: str) -> str:
-    """Return when a row was loaded: Braze writes it with a zone in some tables, and without one in others."""
-    if catalogue()[table]["SF_CREATED_AT"].startswith("TIMESTAMP_LTZ"):
-        return "CAST(CONVERT_TIMEZONE('UTC', \"SF_CREATED_AT\") AS TIMESTAMP_NTZ)"
-    return '"SF_CREATED_AT"'
+def _moment(table: str) -> str:
+    """Return epoch seconds as Braze writes when a row was loaded: with a zone in some tables, in others without."""
+    with_zone = catalogue()[table]["SF_CREATED_AT"].startswith("TIMESTAMP_LTZ")
+    return f"TO_TIMESTAMP_{'LTZ' if with_zone else 'NTZ'}(%s)"

@@ -21,6 +21,7 @@ from airflow_provider_kubit_braze.sandbox.braze_share import (
     make_schema,
     make_share_tables,
 )
+from airflow_provider_kubit_braze.sandbox.connections import DATABASE
 from airflow_provider_kubit_braze.sandbox.life_channels import CHANNELS
 from airflow_provider_kubit_braze.sandbox.life_delivery import Delivery
 from airflow_provider_kubit_braze.sandbox.life_people import (
@@ -41,6 +42,7 @@ from airflow_provider_kubit_braze.sandbox.life_rows import (
 )
 from airflow_provider_kubit_braze.sandbox.life_truth import GroupTruth, Truth, truth_of
 from airflow_provider_kubit_braze.sandbox.process import SandboxError
+from airflow_provider_kubit_braze.warehouse.state import DEFAULT_SCHEMA, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,16 +59,34 @@ __all__ = [
     "Message",
     "Noise",
     "Truth",
+    "held_out_of",
     "run_campaign",
     "write_life",
 ]
 
 DEFAULT_CHANNELS: Final = ("email", "push", "SMS", "content card", "in-app message")
 
+#: Where an import through the sandbox's connection keeps its state.
+STATE: Final = f"{DATABASE}.{DEFAULT_SCHEMA}"
+
 _DAY: Final = 86_400
 _MOST_VARIATIONS: Final = 8
 #: Of the users whom the message was not meant for, so many live in the share too.
 _OTHERS: Final = 1_000
+
+
+def held_out_of(connection: SnowflakeConnection, cohort_id: str, *, state: str = STATE) -> list[str]:
+    """Return who is in a cohort and held out, as the ledger has it.
+
+    :param state: schema of the state tables.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT USER_ID FROM {Tables(state).membership}"
+            " WHERE COHORT_ID = %s AND HELD_OUT AND LEFT_AT IS NULL ORDER BY USER_ID",
+            (cohort_id,),
+        )
+        return [str(user) for (user,) in cursor.fetchall()]
 
 
 def run_campaign(
@@ -91,7 +111,7 @@ def run_campaign(
     :param message_id: the campaign's or Canvas's API identifier.
     :param seed: decides about everything that is left to chance.
     :param app_group_id: of the local Braze's users.
-    :param held_out: who was kept out of the cohort, and lives all the same.
+    :param held_out: who was kept out of the cohort, and lives all the same; see ``held_out_of``.
     :param identifier: what these are: external_id, braze_id, email or phone.
     :param name: what the message is called in the share; default: its identifier.
     :param share: the schema; where it has no table, all are made.

@@ -7,7 +7,7 @@ import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.sandbox.campaign_life import run_campaign
+from airflow_provider_kubit_braze.sandbox.campaign_life import STATE, held_out_of, run_campaign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,8 +25,6 @@ DAG_ID: Final = "win_back"
 APP_GROUP_ID: Final = "sandbox"
 WINDOW: Final = timedelta(days=2)
 
-_STATE: Final = "DEMO.KUBIT_BRAZE"
-
 _FUNNEL: Final = ("REACHED", "SENDS", "DELIVERED", "SEEN", "CLICKED")
 _EFFECT: Final = ("TREATED", "CONTROL", "LIFT", "LIFT_LOW", "LIFT_HIGH", "SENTENCE")
 
@@ -36,17 +34,6 @@ def run_dag(dag: Any, moment: datetime, conf: Mapping[str, Any] | None = None) -
     # Airflow 2 and 3 name the argument differently.
     name = "logical_date" if "logical_date" in inspect.signature(dag.test).parameters else "execution_date"
     return dag.test(**{name: moment}, run_conf=dict(conf or {}))
-
-
-def held_out(connection: SnowflakeConnection, cohort: str) -> list[str]:
-    """Return who is in a cohort and held out, as the ledger has it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT USER_ID FROM {_STATE}.COHORT_MEMBERSHIP"
-            " WHERE COHORT_ID = %s AND HELD_OUT AND LEFT_AT IS NULL ORDER BY USER_ID",
-            (cohort,),
-        )
-        return [str(user) for (user,) in cursor.fetchall()]
 
 
 def let_it_run(
@@ -61,7 +48,7 @@ def let_it_run(
         connection,
         campaign,
         app_group_id=APP_GROUP_ID,
-        held_out=held_out(connection, cohort),
+        held_out=held_out_of(connection, cohort),
         # Who is in one cohort of the demo is somebody else in another.
         others=0,
         **how,
@@ -78,7 +65,7 @@ class Measured:
     """
 
     def __init__(
-        self, connection: SnowflakeConnection, cohort: str, campaign: str, *, state: str = _STATE
+        self, connection: SnowflakeConnection, cohort: str, campaign: str, *, state: str = STATE
     ) -> None:
         columns = ["NAME", "CHANNEL", *_FUNNEL, "TREATED_USERS", "CONTROL_USERS"]
         columns += [f"{measure}_{part}" for measure in ("CONVERSION", "REVENUE") for part in _EFFECT]

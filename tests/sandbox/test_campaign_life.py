@@ -25,9 +25,12 @@ from airflow_provider_kubit_braze.sandbox.campaign_life import (
     Message,
     Noise,
     Truth,
+    held_out_of,
     write_life,
 )
 from airflow_provider_kubit_braze.sandbox.process import SandboxError
+from airflow_provider_kubit_braze.warehouse.session import Session
+from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -630,6 +633,22 @@ def test_it_can_have_been_sent_at_another_time(
     assert truth.at == AT
     sent = Share(connection, empty, truth).rows("USERS_MESSAGES_EMAIL_SEND_SHARED")
     assert min(row["TIME"] for row in sent) == AT.timestamp()
+
+
+def test_who_is_held_out_stands_in_the_ledger(
+    kubit_braze_sandbox: Sandbox, connection: SnowflakeConnection
+) -> None:
+    session = Session(kubit_braze_sandbox.connect(), tag={"app": "tests"})
+    tables = Tables("LIFE_LEDGER")
+    ensure_tables(session, tables)
+    session.execute(
+        f"INSERT INTO {tables.membership} (COHORT_ID, USER_ID, HELD_OUT, LEFT_AT) VALUES"
+        " ('vips', 'ann', TRUE, NULL), ('vips', 'bob', FALSE, NULL), ('others', 'cid', TRUE, NULL),"
+        " ('vips', 'dan', TRUE, CAST('2026-01-01' AS TIMESTAMP_NTZ)), ('vips', 'abe', TRUE, NULL)"
+    )
+    session.close()
+
+    assert held_out_of(connection, "vips", state="LIFE_LEDGER") == ["abe", "ann"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.measuring import measure_impact
+from airflow_provider_kubit_braze.sandbox.braze_share import LATEST_DEFAULT
 from airflow_provider_kubit_braze.sandbox.campaign_life import (
     CHANNELS,
     ORDER_EVENT,
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 
 AT = datetime(2026, 9, 1, 9, 0, tzinfo=UTC)
-NOW = datetime(2026, 9, 30, 9, 0, tzinfo=UTC)
+NOW = datetime(2026, 9, 11, 9, 0, tzinfo=UTC)
 CAMPAIGN = Message(kind="campaign", api_id="win-back", name="Win back", dispatch_id="d1", send_id="s1")
 CANVAS = Message(kind="canvas", api_id="journey", name="Journey", dispatch_id="d2", send_id=None)
-MEANT = [{"braze_id": f"b{n}", "external_id": f"u{n}"} for n in range(4_000)]
-HELD_OUT = [{"braze_id": f"h{n}", "external_id": f"v{n}"} for n in range(1_000)]
+MEANT = [{"braze_id": f"b{n}", "external_id": f"u{n}"} for n in range(2_400)]
+HELD_OUT = [{"braze_id": f"h{n}", "external_id": f"v{n}"} for n in range(600)]
 
 
 class World:
@@ -41,23 +42,9 @@ class World:
         self.session = Session(sandbox.connect(), tag={"app": "tests"})
         self._tables = Tables(name)
         ensure_tables(self.session, self._tables)
-        members = [
-            f"('w', 'vips', 'external_id', '{user['external_id']}', {held})"
-            for held, group in ((False, MEANT), (True, HELD_OUT))
-            for user in group
-        ]
-        for first in range(0, len(members), 1_000):
-            self.session.execute(
-                f"INSERT INTO {self._tables.membership}"
-                " (WORKSPACE, COHORT_ID, ID_KIND, USER_ID, HELD_OUT)"
-                f" VALUES {', '.join(members[first : first + 1_000])}"
-            )
-        self.session.execute(
-            f"UPDATE {self._tables.membership} SET ENTERED_AT = '2026-08-01 00:00:00', ENTERED_IMPORT = 'none'"
-        )
 
     def live(self, message: Message, **how: Any) -> Truth:
-        return write_life(
+        truth = write_life(
             self.session.connection,
             message,
             MEANT,
@@ -68,11 +55,21 @@ class World:
             share=self.share,
             **how,
         )
+        # Everybody in the share has been in the cohort for long, and stays; names tell who is held out.
+        self.session.execute(
+            f"INSERT INTO {self._tables.membership}"
+            " (WORKSPACE, COHORT_ID, ID_KIND, USER_ID, HELD_OUT, ENTERED_AT, ENTERED_IMPORT)"
+            " SELECT 'w', 'vips', 'external_id', EXTERNAL_USER_ID, EXTERNAL_USER_ID LIKE 'v%%',"
+            " CAST('2026-08-01 00:00:00' AS TIMESTAMP_NTZ), 'none'"
+            f" FROM {self.share}.{LATEST_DEFAULT} WHERE APP_GROUP_ID = %s",
+            ("g",),
+        )
+        return truth
 
     def measure(self, **question: Any) -> dict[str, Any]:
         """Return the one message of the report."""
         report = measure_impact(
-            ImpactQuestion(source=self.share, app_group_id="g", **question),
+            ImpactQuestion(source=self.share, app_group_id="g", since="2026-08-27", **question),
             session=self.session,
             tables=self._tables,
             workspace="w",
@@ -136,7 +133,7 @@ def test_the_groups_are_exactly_those_that_lived(measured: dict[str, Any], truth
     (experiment,) = measured["experiments"]
     conversion, revenue = experiment["conversion"], experiment["revenue"]
 
-    assert (experiment["treated_users"], experiment["control_users"]) == (4_000, 1_000)
+    assert (experiment["treated_users"], experiment["control_users"]) == (2_400, 600)
     assert measured["open_users"] == 0
     for side, group in (("treated", truth.treated), ("control", truth.held_out)):
         assert conversion[side] == pytest.approx(group.converters / group.users)
@@ -154,8 +151,8 @@ def test_the_true_effect_is_within_the_intervals(measured: dict[str, Any], truth
 def test_an_event_may_be_the_goal(world: World, truth: Truth) -> None:
     (experiment,) = world.measure(goal=ORDER_EVENT)["experiments"]
 
-    assert experiment["conversion"]["treated"] == pytest.approx(truth.treated.converters / 4_000)
-    assert experiment["conversion"]["control"] == pytest.approx(truth.held_out.converters / 1_000)
+    assert experiment["conversion"]["treated"] == pytest.approx(truth.treated.converters / 2_400)
+    assert experiment["conversion"]["control"] == pytest.approx(truth.held_out.converters / 600)
 
 
 def test_the_control_group_of_a_canvas_is_the_one_that_was_kept_out(
@@ -177,4 +174,4 @@ def test_the_control_group_of_a_canvas_is_the_one_that_was_kept_out(
     for side, group in (("treated", truth.messaged), ("control", truth.braze_control)):
         assert inside["conversion"][side] == pytest.approx(group.converters / group.users)
     outside = by_kind["holdout"]["conversion"]
-    assert outside["treated"] == pytest.approx(truth.treated.converters / 4_000)
+    assert outside["treated"] == pytest.approx(truth.treated.converters / 2_400)

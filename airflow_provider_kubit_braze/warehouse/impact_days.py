@@ -397,4 +397,4 @@ def _nothing() -> Staged:
     empty = ", ".join(
         f"CAST(NULL AS {columns.get(name, 'VARCHAR')}) AS {name}" for name in COLUMNS.split(", ")
     )
-    return Staged(f"SELECT CAST(NULL AS VARCHAR) AS SRC, {empty} WHERE FALSE", [])
+    return Staged(f"SELECT CAST(NULL AS VARCHAR) AS SRC, {empty} FROM (SELECT 1 AS ONE) n WHERE ONE = 0", [])

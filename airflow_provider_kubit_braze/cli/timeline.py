@@ -104,12 +104,19 @@ def _show(
     for note in found.notes:
         print_sentence(out, note, style="yellow")
     if found.missing:
-        said = f"Not told, as the share lacks the tables: {'; '.join(_what(one) for one in found.missing)}."
-        print_sentence(out, said, style="yellow")
+        said = f"Not told, as the share lacks their tables: {_in_short(found.missing)}."
+        print_sentence(out, f"{said} --json names them.", style="yellow")
 
 
-def _what(sentence: str) -> str:
-    return sentence.partition(":")[0]
+def _in_short(missing: Sequence[str]) -> str:
+    """Return what is missing, each channel's in one piece."""
+    pieces: dict[str, dict[str, None]] = {}
+    for sentence in missing:
+        what, _, channel = sentence.partition(":")[0].partition(", ")
+        pieces.setdefault(channel, {})[what] = None
+    return "; ".join(
+        f"{channel} ({', '.join(some)})" if channel else ", ".join(some) for channel, some in pieces.items()
+    )
 
 
 def _print_life(user: str, found: UserTimeline, question: ImpactQuestion) -> None:
@@ -123,21 +130,16 @@ def _print_life(user: str, found: UserTimeline, question: ImpactQuestion) -> Non
     whens = [one.at.astimezone(question.zone).strftime("%Y-%m-%d %H:%M:%S") for one in found.moments]
     columns = [
         Column(question.timezone, whens),
-        Column("", [_words(one) for one in found.moments]),
-        Column("message", [plain(one.message or one.message_id) for one in found.moments]),
-        Column("", [_detail(one) for one in found.moments]),
+        Column("what", [f"{one.what}, {one.channel}" if one.channel else one.what for one in found.moments]),
+        Column("of it", [_about(one) for one in found.moments]),
     ]
     _print_table(columns)
 
 
-def _words(one: Moment) -> str:
-    return f"{one.what}, {one.channel}" if one.channel else one.what
-
-
-def _detail(one: Moment) -> str:
-    if one.amount is not None:
-        return plain(f"{one.amount:,.2f} {one.currency or ''}".strip())
-    return plain(one.detail or one.variation)
+def _about(one: Moment) -> str:
+    """Return the message, the event's name, where an install came from, an amount: whatever there is."""
+    amount = "" if one.amount is None else f"{one.amount:,.2f} {one.currency or ''}".strip()
+    return plain(", ".join(filter(None, (one.message or one.message_id, one.detail, amount))))
 
 
 def _print_days(found: CohortTimeline) -> None:
@@ -155,5 +157,6 @@ def _print_table(columns: Sequence[Column]) -> None:
     table, left_out = fitting(columns, out.width)
     out.print(table)
     if left_out:
-        said = ", ".join(name or "details" for name in left_out)
-        print_sentence(out, f"Not shown for want of room: {said}. --json has everything.", style="dim")
+        print_sentence(
+            out, f"Not shown for want of room: {', '.join(left_out)}. --json has everything.", style="dim"
+        )

@@ -83,7 +83,8 @@ def test_the_life_of_a_user_on_one_screen(asked: Asked) -> None:
         "purchase 1,234.50 EUR",
         "entered the cohort",
     ]
-    assert "Not told, as the share lacks the tables: profile merged; install; first session;" in out
+    assert "Not told, as the share lacks their tables: profile merged, install, first session, session" in out
+    assert "; push (sent, bounced, opened the app after it, opened); " in out
     assert "ann" not in err
     assert "profile of" not in out + err
 

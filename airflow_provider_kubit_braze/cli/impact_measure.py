@@ -38,7 +38,7 @@ def measure(arguments: argparse.Namespace) -> int:
     """
     subject = Subject.of(arguments)
     # Whatever is wrong with the command line is said before anything is asked.
-    question = question_of(subject, arguments)
+    question, asked = question_of(subject, arguments), question_of_file(subject)
     target = _target(arguments.html)
     with subject.session() as session:
         report = measure_impact(
@@ -51,6 +51,8 @@ def measure(arguments: argparse.Namespace) -> int:
             holdout=subject.cohort.holdout if subject.file else None,
             now=datetime.now(UTC),
             full_refresh=arguments.full_refresh,
+            # What the cohort's DAG asks every day stays in the summary.
+            keep=asked is None or question == asked,
         ).as_dict()
     if target is not None:
         target.write_text(impact_html(report), encoding="utf-8")
@@ -68,8 +70,8 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
     """
     cohort = subject.cohort
     known: dict[str, Any] = {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
-    if cohort.impact is not None:
-        known = {name: getattr(cohort.impact, name) for name in ImpactQuestion.model_fields}
+    if (asked := question_of_file(subject)) is not None:
+        known = dict(asked)
     given = {field: getattr(arguments, option) for option, field in _OPTIONS.items()}
     known |= {field: value for field, value in given.items() if value is not None}
     if arguments.campaign or arguments.canvas:
@@ -85,6 +87,12 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
         return ImpactQuestion(**known)
     except CohortConfigError as error:
         raise WrongUseError(str(error)) from None
+
+
+def question_of_file(subject: Subject) -> ImpactQuestion | None:
+    """Return what the cohort's DAG asks; None when its file has no ``impact``."""
+    impact = subject.cohort.impact
+    return ImpactQuestion(**impact.model_dump(exclude={"at"})) if impact is not None else None
 
 
 def _target(path: str | None) -> Path | None:

@@ -153,6 +153,20 @@ def test_options_ask_another_question_than_the_file(
     assert (late["messages"], late["since"]) == ([], late["until"])
 
 
+def test_a_question_that_is_asked_once_leaves_the_summary_of_the_daily_one(
+    world: World, share: Share, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def summed_up() -> list[tuple[Any, ...]]:
+        return world.session.rows(
+            f"SELECT DISTINCT MESSAGE_ID FROM {world.schema}.IMPACT_SUMMARY ORDER BY MESSAGE_ID"
+        )
+
+    as_json(capsys, "vips", "--file", str(world.file))
+    assert summed_up() == [("all",), ("spring",), ("welcome",)]
+    assert len(as_json(capsys, "vips", "--file", str(world.file), "--canvas", "welcome")["messages"]) == 1
+    assert summed_up() == [("all",), ("spring",), ("welcome",)]
+
+
 def test_without_a_file_the_ledger_and_the_options_have_to_do(
     world: World, share: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:

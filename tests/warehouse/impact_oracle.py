@@ -362,8 +362,8 @@ class Oracle:
     def _opted_out(self) -> list[pd.DataFrame]:
         found = []
         if ("opt-outs", "email") in self.possible:
-            linked = (self.linked(self.about_messages(table)) for table in (UNSUBSCRIBE, SPAM))
-            found += [one.assign(CHANNEL="email") for one in linked]
+            # What is unsubscribed from is a mail: a push of the same message is no reason for it.
+            found += [self.linked(self.about_messages(table), "email") for table in (UNSUBSCRIBE, SPAM)]
         for scope in ("subscription states", "subscription groups"):
             if ("opt-outs", scope) in self.possible:
                 [need] = next(one.needs for one in FIGURES if (one.name, one.scope) == ("opt-outs", scope))

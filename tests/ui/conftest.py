@@ -47,12 +47,12 @@ cohorts:
     braze: {{attribute: in_markup}}
 """
 
-#: Cohort to the report that its measurement leaves; None: nothing.
+#: Cohort to the report that its measurement leaves; one leaves something else.
 REPORTS = {
     "repeat_buyers": {**several(), "cohort_id": "repeat_buyers", "cohort_name": "Repeat buyers"},
     "markup": {**hostile(), "cohort_id": "markup"},
     "lapsed_buyers": report(),
-    "big_spenders": None,
+    "big_spenders": {"rows": 5},
 }
 
 

@@ -63,7 +63,7 @@ def test_the_tab_is_beside_the_history_and_says_first_what_may_be_said(
     frame.get_by_role("navigation").get_by_role("link", name="Impact").click()
     expect(page).to_have_url(re.compile(r"#/cohort/repeat_buyers/impact$"))
     expect(frame.get_by_role("heading", name="Repeat buyers", level=1)).to_be_visible()
-    told = REPORTS["repeat_buyers"]["messages"][0]  # type: ignore[index]
+    told = REPORTS["repeat_buyers"]["messages"][0]
     sentence = told["experiments"][0]["conversion"]["sentence"]
     expect(frame.locator(".verdict")).to_have_text(f"Raised{sentence}")
     expect(frame.locator("svg.lift").first).to_have_attribute("aria-label", re.compile(r"^20\.0% more \(95%"))
@@ -130,6 +130,8 @@ def test_a_name_in_a_report_never_becomes_markup(open_page: Callable[..., Page],
     for place in ("channel", "variation", "label", "missing", "limits", "notes", "measure"):
         expect(page.locator(".impact")).to_contain_text(f"{place} {HOSTILE}")
     assert page.locator("main img, main script").count() == 0
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     with page.expect_download() as download:
         page.get_by_role("button", name="Report to send on").click()
     download.value.save_as(tmp_path / "report.html")
@@ -150,7 +152,7 @@ def test_a_viewer_sees_the_impact_takes_the_report_and_may_not_measure(
     assert download.value.suggested_filename == "repeat_buyers-impact.html"
     download.value.save_as(tmp_path / "report.html")
     # Written where the terminal's is: the same report, to the letter.
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == impact_html(REPORTS["repeat_buyers"])  # type: ignore[arg-type]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == impact_html(REPORTS["repeat_buyers"])
     page.get_by_role("button", name="Measure now").click()
     expect(page.get_by_role("alert")).to_contain_text("Airflow does not let you do this")
 
@@ -230,7 +232,7 @@ def test_the_report_to_send_on_is_readable_and_loads_nothing(
     # Only so that axe may be put into it.
     page = context_of(None, color_scheme=theme, bypass_csp=True).new_page()
     page.on("request", lambda request: pytest.fail(f"The report loads {request.url}."))
-    page.set_content(impact_html(REPORTS["repeat_buyers"]))  # type: ignore[arg-type]
+    page.set_content(impact_html(REPORTS["repeat_buyers"]))
     check(page, f"impact-report-{theme}")
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

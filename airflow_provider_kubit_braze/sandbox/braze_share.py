@@ -95,7 +95,7 @@ def fill_profile_share(
     users = braze.users()
     everybody = [(app_group_id, user) for user in users] + [(OTHER_APP_GROUP, user) for user in others]
     with connection.cursor() as cursor:
-        _make_schema(cursor, share)
+        make_schema(cursor, share)
         for view in VIEWS:
             cursor.execute(f"DROP TABLE IF EXISTS {share}.{view}")
         for view in views:
@@ -137,7 +137,7 @@ def make_share_tables(
     :return: how many tables of the catalogue the share has now.
     """
     with connection.cursor() as cursor:
-        _make_schema(cursor, share)
+        make_schema(cursor, share)
         for table, columns in catalogue().items():
             if table in without:
                 cursor.execute(f"DROP TABLE IF EXISTS {share}.{table}")
@@ -147,7 +147,15 @@ def make_share_tables(
     return len(catalogue().keys() - set(without))
 
 
-def _make_schema(cursor: SnowflakeCursor, share: str) -> None:
+def make_profile_view(cursor: SnowflakeCursor, share: str, view: str = LATEST_DEFAULT) -> None:
+    """Make one of the profile views with Braze's columns of today, empty, where it is not there yet."""
+    columns = _columns(view, custom=view in (LATEST_CUSTOM, SNAPSHOT_CUSTOM), earlier_names=False)
+    defined = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {share}.{view} ({defined})")
+
+
+def make_schema(cursor: SnowflakeCursor, share: str) -> None:
+    """Make a schema, and its database, where they are not there yet; the current schema stays what it was."""
     cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
     ((database, schema),) = cursor.fetchall()
     *parent, _ = split_name(share)

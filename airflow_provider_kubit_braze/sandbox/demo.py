@@ -1,4 +1,5 @@
-"""``make demo``: three days of real customers through real Airflow, from the local Snowflake into the local Braze.
+"""``make demo``: three days of real customers through real Airflow, from the local Snowflake into the local Braze, and
+a campaign to some of them with what it did.
 
 Everything it needs it starts, and everything it started it ends, whatever happens. Airflow gets a process of its
 own, because inside a task it takes SIGTERM for itself and a ``KeyboardInterrupt`` for the task's failure: only from
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.sandbox import cdnow
+from airflow_provider_kubit_braze.sandbox.braze_share import make_share_tables
 from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 from airflow_provider_kubit_braze.sandbox.process import SandboxError, stop_event
 
@@ -78,6 +80,9 @@ def _run(folder: Path, dags: Path, log: Path, stop: threading.Event) -> int:
                 start_new_session=True,
             )
             try:
+                # Airflow takes longer than this until it needs the share.
+                with sandbox.connect() as connection:
+                    make_share_tables(connection)
                 while airflow.poll() is None and not stop.wait(_POLL_SECONDS):
                     pass
             finally:

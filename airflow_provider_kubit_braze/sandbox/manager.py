@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_kubit_braze.sandbox.braze_control import BrazeControl
+    from airflow_provider_kubit_braze.sandbox.campaign_life import Truth
 
 #: Seconds a service may take until it is ready; the local Snowflake takes 4 on an idle machine.
 START_TIMEOUT_SECONDS = 120.0
@@ -263,6 +264,18 @@ class Sandbox:
             "schema": SCHEMA,
         }
         return snowflake.connector.connect(**{**arguments, **options})
+
+    def run_campaign(self, message_id: str, *, seed: int, app_group_id: str, **how: Any) -> Truth:
+        """Let a triggered campaign or Canvas run its course in the local share, and return the true effect.
+
+        :param how: as ``campaign_life.run_campaign`` takes it: who is held out, how people buy, in which channels.
+        """
+        from airflow_provider_kubit_braze.sandbox.campaign_life import run_campaign
+
+        with self.connect() as connection:
+            return run_campaign(
+                self.braze, connection, message_id, seed=seed, app_group_id=app_group_id, **how
+            )
 
     @property
     def _tls(self) -> Certificates:

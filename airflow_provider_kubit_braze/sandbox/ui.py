@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_kubit_braze.core.page import PAGE
 from airflow_provider_kubit_braze.sandbox import cdnow
 from airflow_provider_kubit_braze.sandbox.airflow_server import START_SECONDS, airflow_environment
+from airflow_provider_kubit_braze.sandbox.braze_share import make_share_tables
 from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 from airflow_provider_kubit_braze.sandbox.process import (
     SandboxError,
@@ -112,6 +113,7 @@ class UiSandbox:
         purchases = cdnow.load_purchases()
         with self.sandbox.connect() as connection:
             cdnow.load_into_snowflake(connection, purchases)
+            make_share_tables(connection)
         self.sandbox.braze.add_users(cdnow.customer_ids(purchases))
         if self._prepare is not None:
             self._prepare(self.sandbox)

@@ -10,15 +10,21 @@ import datetime
 import os
 import sys
 import threading
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.sandbox import cdnow
+from airflow_provider_kubit_braze.core.holdout import is_held_out
+from airflow_provider_kubit_braze.sandbox import cdnow, demo_campaign
 from airflow_provider_kubit_braze.sandbox.braze_control import BrazeControl
-from airflow_provider_kubit_braze.sandbox.demo_days import end_with_parent
+from airflow_provider_kubit_braze.sandbox.braze_settings import DEFAULT_CAMPAIGN
+from airflow_provider_kubit_braze.sandbox.demo_days import EFFECT, HOLDOUTS, end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from airflow_provider_kubit_braze.sandbox.life_people import Behaviour
 
 #: The day of the purchase history that today stands for; the days before it stand for the days before today.
 TODAY: Final = datetime.date(1997, 3, 26)
@@ -33,6 +39,40 @@ REASON: Final = "The external_id is not valid"
 DATABASE_READY: Final = "database ready"
 
 _SECOND: Final = datetime.timedelta(seconds=1)
+_HOUR: Final = datetime.timedelta(hours=1)
+
+
+SEED: Final = 1997
+
+_IMPORT: Final = "kubit_braze__"
+_IMPACT: Final = "kubit_braze_impact__"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign of the past.
+
+    :param cohort: whom it was sent to.
+    :param message_id: its API identifier.
+    :param name: what the share calls it.
+    :param behaviour: what it did.
+    :param ago: when it was sent, if the cohort is older than that.
+    """
+
+    cohort: str
+    message_id: str
+    name: str
+    behaviour: Behaviour
+    ago: datetime.timedelta
+
+
+#: One whose effect is plain to see, and one whose cohort is small when the past goes back weeks.
+CAMPAIGNS: Final = (
+    Campaign(
+        "repeat_buyers", DEFAULT_CAMPAIGN, "Thank you", replace(EFFECT, lift=0.5), datetime.timedelta(days=6)
+    ),
+    Campaign("lapsed_buyers", "win-back", "Win back", EFFECT, datetime.timedelta(days=4)),
+)
 
 
 class Past:
@@ -65,27 +105,45 @@ class Past:
         bag = DagBag(str(self._folder))
         if bag.import_errors:
             raise RuntimeError(f"Airflow cannot read the DAGs: {bag.import_errors}")
-        due = sorted(
-            ((tick, dag_id) for dag_id, dag in bag.dags.items() for tick in self._ticks(dag)),
-            key=lambda one: one[0],
-        )
-        last = {dag_id: tick for tick, dag_id in due}
-        for tick, dag_id in due:
-            cohort = dag_id.removeprefix("kubit_braze__")
-            self._compute(tick)
-            lost = cohort == STOPPED and tick == last[dag_id]
-            if lost:
-                self._lose_half(cohort)
-            if cohort == PARTIAL and tick == last[dag_id]:
-                for user in self._some_entrants(cohort):
-                    self._braze.fault("reject_ids", ids=[user], message=REASON, times=1)
-            state = self._import(bag.dags[dag_id], tick)
-            self._say(f"  {tick:%d %b %H:%M} UTC  {cohort:<15} {state}")
-            if lost:
-                # The data were put right in the morning, so that an import started now succeeds.
-                self._computed = None
+        self._braze.configure(campaigns=[campaign.message_id for campaign in CAMPAIGNS])
+        ticks = {
+            dag_id: self._ticks(dag)
+            for dag_id, dag in bag.dags.items()
+            if dag_id.startswith((_IMPORT, _IMPACT))
+        }
+        steps: list[tuple[datetime.datetime, Callable[[], None]]] = []
+        for dag_id, dag in bag.dags.items():
+            if dag_id.startswith(_IMPORT):
+                steps += [
+                    (tick, partial(self._import_due, dag, tick, is_last=tick == ticks[dag_id][-1]))
+                    for tick in ticks[dag_id]
+                ]
+        for campaign in CAMPAIGNS:
+            moment = self._sent(campaign, ticks.get(f"{_IMPORT}{campaign.cohort}", []))
+            if moment is not None:
+                steps.append((moment, partial(self._send, bag.dags[demo_campaign.DAG_ID], campaign, moment)))
+        for _, step in sorted(steps, key=lambda one: one[0]):
+            step()
+        for dag_id, dag in bag.dags.items():
+            if dag_id.startswith(_IMPACT):
+                self._measure(dag, ticks[dag_id][-1])
         self._compute(self._now)
-        self._hand_over(f"kubit_braze__{PAUSED}")
+        self._hand_over(f"{_IMPORT}{PAUSED}")
+
+    def _import_due(self, dag: Any, tick: datetime.datetime, *, is_last: bool) -> None:
+        """Do what was due at a moment, or what became of it."""
+        cohort = dag.dag_id.removeprefix(_IMPORT)
+        self._compute(tick)
+        if is_last and cohort == STOPPED:
+            self._lose_half(cohort)
+        if is_last and cohort == PARTIAL:
+            for user in self._some_entrants(cohort):
+                self._braze.fault("reject_ids", ids=[user], message=REASON, times=1)
+        state = self._import(dag, tick)
+        self._say(f"  {tick:%d %b %H:%M} UTC  {cohort:<15} {state}")
+        if is_last and cohort == STOPPED:
+            # The data were put right in the morning, so that an import started now succeeds.
+            self._computed = None
 
     def _ticks(self, dag: Any) -> list[datetime.datetime]:
         import pendulum
@@ -127,14 +185,56 @@ class Past:
         in_braze = self._braze.cohort(f"kubit_cohort_{cohort}")
         with self._connection.cursor() as cursor:
             cursor.execute(f"SELECT USER_ID FROM {cdnow.COHORT_SCHEMA}.{cohort} ORDER BY USER_ID")
-            entrants = [user for (user,) in cursor.fetchall() if user not in in_braze]
+            members = [user for (user,) in cursor.fetchall()]
+        share = HOLDOUTS.get(cohort, 0)
+        entrants = [
+            user
+            for user in members
+            if user not in in_braze and not is_held_out(cohort, "external_id", user, share)
+        ]
         return entrants[: max(1, min(4, len(entrants) // 150))]
+
+    def _sent(self, campaign: Campaign, imports: list[datetime.datetime]) -> datetime.datetime | None:
+        """Return when a campaign was sent; None when it would not be over yet."""
+        if not imports:
+            return None
+        moment = max(imports[0] + _HOUR, self._now - campaign.ago)
+        behaviour = campaign.behaviour
+        return moment if moment + behaviour.window + behaviour.after < self._now else None
+
+    def _send(self, dag: Any, campaign: Campaign, moment: datetime.datetime) -> None:
+        """Trigger a campaign as of a moment, and let the local Braze run it."""
+        import time_machine
+
+        with time_machine.travel(moment, tick=True):
+            conf = {"cohort": campaign.cohort, "campaign": campaign.message_id}
+            run = demo_campaign.run_dag(dag, moment, conf)
+        truth = demo_campaign.let_it_run(
+            self._braze,
+            self._connection,
+            campaign.cohort,
+            campaign.message_id,
+            name=campaign.name,
+            seed=SEED,
+            at=moment,
+            behaviour=campaign.behaviour,
+        )
+        self._say(
+            f"  {moment:%d %b %H:%M} UTC  {campaign.cohort:<15} campaign {campaign.name}: {run.state}, "
+            f"{truth.treated.users:,} users, true lift {truth.lift:+.0%}"
+        )
+
+    def _measure(self, dag: Any, tick: datetime.datetime) -> None:
+        """Measure an impact: the last time it was due, but of all that there is by now."""
+        run = demo_campaign.run_dag(dag, tick)
+        self._as_scheduled(run)
+        self._say(f"  {tick:%d %b %H:%M} UTC  {dag.dag_id.removeprefix(_IMPACT):<15} impact {run.state}")
 
     def _import(self, dag: Any, tick: datetime.datetime) -> str:
         import time_machine
 
         with time_machine.travel(tick + 4 * _SECOND, tick=True):
-            run = dag.test(logical_date=tick)
+            run = demo_campaign.run_dag(dag, tick)
         self._as_scheduled(run)
         return str(run.state)
 

@@ -52,7 +52,7 @@ class _Before:
     first: date
     last: date
     data_until: int | None
-    loaded_until: str | None
+    loaded_until: int | None
     measured_at: datetime
     used: frozenset[str]
 
@@ -64,7 +64,7 @@ class _Arrived:
     table: str
     day: date
     moment: int
-    loaded: datetime | None
+    loaded: int | None
 
 
 class Refresh:
@@ -117,15 +117,15 @@ class Refresh:
         arrived = self._arrivals(first, now, before)
         changed = self._changed(first, last, before, {one.day for one in arrived})
         data_until = max((one.moment for one in arrived), default=None)
-        # The local Snowflake reads NULL as the first second of 1970.
-        loads = [one.loaded for one in arrived if one.loaded and one.loaded.year > 1970]
-        loaded_until = utc_text(max(map(_aware, loads))) if loads else None
+        loaded_until = max((one.loaded for one in arrived if one.loaded is not None), default=None)
         used = {one.table for one in arrived}
         if before is not None:
             data_until = max(
                 (one for one in (data_until, before.data_until) if one is not None), default=None
             )
-            loaded_until = max((one for one in (loaded_until, before.loaded_until) if one), default=None)
+            loaded_until = max(
+                (one for one in (loaded_until, before.loaded_until) if one is not None), default=None
+            )
             used |= before.used
         for start, end in _pieces(changed):
             log.info("Measuring the impact from %s to %s.", start, end)
@@ -133,8 +133,7 @@ class Refresh:
         self._session.execute(
             f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, LAST_DAY, "
             "DAYS, DATA_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
-            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, CAST(%s AS TIMESTAMP_NTZ), "
-            "CAST(%s AS TIMESTAMP_NTZ), %s, %s",
+            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, %s, CAST(%s AS TIMESTAMP_NTZ), %s, %s",
             (
                 *self._key,
                 self._settings,
@@ -174,8 +173,8 @@ class Refresh:
 
     def _before(self) -> _Before | None:
         rows = self._session.rows(
-            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, CAST(LOADED_UNTIL AS VARCHAR), "
-            f"CAST(MEASURED_AT AS VARCHAR), USED FROM {self._tables.impact_refresh} WHERE {_KEY} "
+            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, LOADED_UNTIL, CAST(MEASURED_AT AS VARCHAR), USED "
+            f"FROM {self._tables.impact_refresh} WHERE {_KEY} "
             "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
             self._key,
         )
@@ -187,7 +186,7 @@ class Refresh:
             first=first,
             last=last,
             data_until=None if data_until is None else int(data_until),
-            loaded_until=loaded_until,
+            loaded_until=None if loaded_until is None else int(loaded_until),
             measured_at=_aware(datetime.fromisoformat(measured_at)),
             used=frozenset(json.loads(used)),
         )
@@ -211,7 +210,7 @@ class Refresh:
         """Return the days of which a table has something new."""
         since = None
         if before is not None and before.loaded_until is not None:
-            since = utc_text(_aware(datetime.fromisoformat(before.loaded_until)) - _OVERLAP)
+            since = before.loaded_until - int(_OVERLAP.total_seconds())
         query = self._stage.arrivals(
             self._tellings.by_table,
             day=self._days.day('"TIME"'),
@@ -223,7 +222,7 @@ class Refresh:
         if not query.sql:
             return []
         return [
-            _Arrived(table=table, day=day, moment=int(moment), loaded=loaded)
+            _Arrived(table=table, day=day, moment=int(moment), loaded=None if loaded is None else int(loaded))
             for table, day, moment, loaded in self._session.rows(query.sql, query.params)
         ]
 

@@ -30,7 +30,8 @@ _DOUBLINGS: Final = 5
 # What may stand in a column, by what it is called here. The first that the table has is taken.
 _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "XID": ("EXTERNAL_USER_ID",),
-    "NAME": ("NAME",),
+    # Of an install where it came from.
+    "NAME": ("NAME", "SOURCE"),
     "DISPATCH": ("DISPATCH_ID",),
     "DEVICE": ("DEVICE_ID",),
 }
@@ -60,7 +61,15 @@ class Stage:
         self._app_group_id = app_group_id
 
     def rows(
-        self, table: str, *, first: int, until: int, orphans: str | None, event: str | None = None
+        self,
+        table: str,
+        *,
+        first: int,
+        until: int,
+        orphans: str | None,
+        event: str | None = None,
+        profiles: Sequence[str] | None = None,
+        machines: bool = False,
     ) -> Staged:
         """Return the query of the rows of a table.
 
@@ -69,12 +78,16 @@ class Stage:
         :param until: the moment after the last.
         :param orphans: a table of merged profiles, as ``survivors`` selects them; None: nobody was merged.
         :param event: only rows of that NAME.
+        :param profiles: only rows that Braze wrote of these profiles, whatever they were merged into later.
+        :param machines: what mail programs and link scanners did, instead of what people did.
         """
         name = self._name(table)
         columns = self._inventory.columns[name]
         wanted = sorted({"USER_ID", "TIME"} | {column for column in _needed(table) if column in columns})
         selected = ", ".join(f'"{column}"' for column in wanted)
         named = ' AND "NAME" = %s' if event is not None else ""
+        if profiles is not None:
+            named += f' AND "USER_ID" IN ({", ".join(["%s"] * len(profiles)) or "NULL"})'
         once = (
             f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
             f'AND "TIME" < %s{named} {_once(columns)}'
@@ -86,12 +99,16 @@ class Stage:
         else:
             taken["UID"], joined = 'e."USER_ID"', ""
         shown = ", ".join(f"{taken[column]} AS {column}" for column in COLUMNS.split(", "))
-        conditions = " AND ".join(_human(table, columns)) or "TRUE"
+        human, others = _human(columns), _counted(table, columns)
+        if machines:
+            human = [f"NOT ({' AND '.join(human) or 'TRUE'})"]
+        conditions = " AND ".join((*human, *others)) or "TRUE"
         sql = f"SELECT '{table}' AS SRC, {shown} FROM ({once}) e{joined} WHERE {conditions}"
-        return Staged(sql, [self._app_group_id, first, until, *([] if event is None else [event])])
+        named_as = [] if event is None else [event]
+        return Staged(sql, [self._app_group_id, first, until, *named_as, *(profiles or ())])
 
     def aliases(
-        self, tables: Iterable[str], *, first: int, until: int, orphans: str | None, among: str
+        self, tables: Iterable[str], *, first: int, until: int, orphans: str | None, among: Staged
     ) -> Staged:
         """Return the query of XID and UID: the profiles that rows of some tables give an external id.
 
@@ -112,10 +129,12 @@ class Stage:
                 parts.append(
                     f'SELECT "EXTERNAL_USER_ID" AS XID, "USER_ID" AS PROFILE FROM {self._qualified(name)} '
                     'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s '
-                    f'AND "EXTERNAL_USER_ID" IN ({among}) {_once(columns)}'
+                    f'AND "EXTERNAL_USER_ID" IN ({among.sql}) {_once(columns)}'
                 )
-                params += [self._app_group_id, first, until]
-        named = " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
+                params += [self._app_group_id, first, until, *among.params]
+        named = (
+            " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
+        )
         if not orphans:
             return Staged(f"SELECT XID, PROFILE AS UID FROM ({named}) e", params)
         return Staged(
@@ -124,14 +143,21 @@ class Stage:
             params,
         )
 
+    def has_machines(self, table: str) -> bool:
+        """Whether a table says what machines did."""
+        columns = self._inventory.columns[self._name(table)]
+        return bool(columns & {"MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK"})
+
     def survivors(self) -> Staged | None:
         """Return the query of ORPHAN and SURVIVOR, whatever the number of merges between; None without the table."""
         name = table_in(self._inventory.columns, _ORPHANS)
         if name is None:
             return None
         steps = [
-            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR '
-            f'FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "ORPHANED_BY_ID" <> "USER_ID" '
+            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR FROM ('
+            f'SELECT "ID", "USER_ID", "ORPHANED_BY_ID", "TIME" FROM {self._qualified(name)} '
+            f'WHERE "APP_GROUP_ID" = %s {_once(self._inventory.columns[name])}'
+            ') e WHERE "ORPHANED_BY_ID" <> "USER_ID" '
             'QUALIFY ROW_NUMBER() OVER (PARTITION BY "USER_ID" ORDER BY "TIME" DESC, "ID" DESC) = 1)'
         ]
         steps += [
@@ -143,13 +169,13 @@ class Stage:
         return Staged(sql, [self._app_group_id])
 
     def arrivals(
-        self, tables: Iterable[str], *, day: str, since: str | None, first: int, until: int
+        self, tables: Iterable[str], *, day: str, since: int | None, first: int, until: int
     ) -> Staged:
         """Return the query of what has arrived: ``SRC``, ``DAY``, its latest ``MOMENT``, and when that was ``LOADED``.
 
         :param tables: tables of the catalogue that the share has.
         :param day: an expression of the day of the column ``"TIME"``.
-        :param since: only what Braze has delivered after that moment (UTC, as text), where a table tells; None: all.
+        :param since: only what Braze has delivered after that moment (epoch seconds), where a table tells; None: all.
         :param first: the first moment of what happened, in epoch seconds.
         :param until: the moment after the last.
         """
@@ -157,15 +183,16 @@ class Stage:
         params: list[Any] = []
         for table in tables:
             name = self._name(table)
-            loaded = "CAST(NULL AS TIMESTAMP_NTZ)"
+            loaded = "CAST(NULL AS NUMBER(38,0))"
             condition = ""
             if "SF_CREATED_AT" in self._inventory.columns[name]:
-                loaded = _utc(table)
-                if since:
-                    condition = f' AND ({loaded} > CAST(%s AS TIMESTAMP_NTZ) OR "SF_CREATED_AT" IS NULL)'
+                loaded = 'DATE_PART(EPOCH_SECOND, MAX("SF_CREATED_AT"))'
+                if since is not None:
+                    # The bare column, so that Snowflake leaves out what was loaded before.
+                    condition = f' AND ("SF_CREATED_AT" > {_moment(table)} OR "SF_CREATED_AT" IS NULL)'
             parts.append(
                 f"SELECT '{table}' AS SRC, {day} AS DAY, "
-                f'MAX("TIME") AS MOMENT, MAX({loaded}) AS LOADED FROM {self._qualified(name)} '
+                f'MAX("TIME") AS MOMENT, {loaded} AS LOADED FROM {self._qualified(name)} '
                 f'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s{condition} GROUP BY {day}'
             )
             params += [self._app_group_id, first, until, *([since] if condition else [])]
@@ -252,13 +279,19 @@ def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
     return taken
 
 
-def _human(table: str, columns: frozenset[str]) -> list[str]:
-    """Return the conditions of a row that says what the table's figure is."""
+def _human(columns: frozenset[str]) -> list[str]:
+    """Return the conditions of a row that somebody is behind it, and no machine."""
     conditions = []
     if "MACHINE_OPEN" in columns:
         conditions.append("LOWER(COALESCE(CAST(e.\"MACHINE_OPEN\" AS VARCHAR), '')) <> 'true'")
     if "IS_SUSPECTED_BOT_CLICK" in columns:
         conditions.append('NOT COALESCE(e."IS_SUSPECTED_BOT_CLICK", FALSE)')
+    return conditions
+
+
+def _counted(table: str, columns: frozenset[str]) -> list[str]:
+    """Return the conditions of a row that says what the table's figure is."""
+    conditions = []
     if "CONVERSION_BEHAVIOR_INDEX" in columns:
         # The primary conversion event of the campaign or Canvas.
         conditions.append('COALESCE(e."CONVERSION_BEHAVIOR_INDEX", 0) = 0')
@@ -267,8 +300,7 @@ def _human(table: str, columns: frozenset[str]) -> list[str]:
     return conditions
 
 
-def _utc(table: str) -> str:
-    """Return when a row was loaded: Braze writes it with a zone in some tables, and without one in others."""
-    if catalogue()[table]["SF_CREATED_AT"].startswith("TIMESTAMP_LTZ"):
-        return "CAST(CONVERT_TIMEZONE('UTC', \"SF_CREATED_AT\") AS TIMESTAMP_NTZ)"
-    return '"SF_CREATED_AT"'
+def _moment(table: str) -> str:
+    """Return epoch seconds as Braze writes when a row was loaded: with a zone in some tables, in others without."""
+    with_zone = catalogue()[table]["SF_CREATED_AT"].startswith("TIMESTAMP_LTZ")
+    return f"TO_TIMESTAMP_{'LTZ' if with_zone else 'NTZ'}(%s)"

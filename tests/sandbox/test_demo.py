@@ -116,7 +116,10 @@ def test_the_demo_succeeds_and_leaves_nothing(demo: Demo) -> None:
     assert code == 0, demo.text
     assert demo.text.count("Braze's profiles equal the source, user for user, in all four cohorts.") == 3
     assert "Not one request went to Braze." in demo.text
+    assert demo.text.count("Held out by their hash, and not in Braze's cohorts:") == 3
     assert "exactly one for each user who entered or left." in demo.text
+    assert "The campaign raised conversion:" in demo.text
+    assert "The funnel is what happened, and the true lift lies in both intervals." in demo.text
     assert demo.text.splitlines()[-1].startswith("Done in ")
     assert demo.processes() == []
     assert list(demo.temporary.iterdir()) == []

@@ -51,6 +51,8 @@ def measure(arguments: argparse.Namespace) -> int:
             holdout=subject.cohort.holdout if subject.file else None,
             now=datetime.now(UTC),
             full_refresh=arguments.full_refresh,
+            # What the cohort's DAG found stays the summary, unless this is the same question.
+            keep=_is_asked_daily(subject, question),
         ).as_dict()
     if target is not None:
         target.write_text(impact_html(report), encoding="utf-8")
@@ -66,10 +68,7 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
 
     :raises WrongUseError: when it makes no sense, or nothing says where the share is.
     """
-    cohort = subject.cohort
-    known: dict[str, Any] = {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
-    if cohort.impact is not None:
-        known = {name: getattr(cohort.impact, name) for name in ImpactQuestion.model_fields}
+    known = _of_file(subject)
     given = {field: getattr(arguments, option) for option, field in _OPTIONS.items()}
     known |= {field: value for field, value in given.items() if value is not None}
     if arguments.campaign or arguments.canvas:
@@ -85,6 +84,19 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
         return ImpactQuestion(**known)
     except CohortConfigError as error:
         raise WrongUseError(str(error)) from None
+
+
+def _of_file(subject: Subject) -> dict[str, Any]:
+    """Return what the cohort file asks, as far as it does."""
+    cohort = subject.cohort
+    if cohort.impact is not None:
+        return {name: getattr(cohort.impact, name) for name in ImpactQuestion.model_fields}
+    return {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
+
+
+def _is_asked_daily(subject: Subject, question: ImpactQuestion) -> bool:
+    asked = _of_file(subject)
+    return subject.cohort.impact is not None and all(getattr(question, name) == asked[name] for name in asked)
 
 
 def _target(path: str | None) -> Path | None:

@@ -125,7 +125,7 @@ class Past:
         for _, step in sorted(steps, key=lambda one: one[0]):
             step()
         for dag_id, dag in bag.dags.items():
-            if dag_id.startswith(_IMPACT):
+            if dag_id.startswith(_IMPACT) and ticks[dag_id]:
                 self._measure(dag, ticks[dag_id][-1])
         self._compute(self._now)
         self._hand_over(f"{_IMPORT}{PAUSED}")

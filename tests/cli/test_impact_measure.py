@@ -165,6 +165,25 @@ def test_without_a_file_the_ledger_and_the_options_have_to_do(
     assert other["messages"] == []
 
 
+def test_another_question_leaves_the_summary_of_the_daily_one_alone(
+    world: World, share: Share, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def summary() -> list[tuple[Any, ...]]:
+        return world.session.rows(
+            f"SELECT MESSAGE_ID, FIRST_DAY, MEASURED_AT FROM {world.schema}.IMPACT_SUMMARY ORDER BY 1, 2, 3"
+        )
+
+    file = ("--file", str(world.file))
+    as_json(capsys, "vips", *file)
+    kept = summary()
+    assert {message for message, *_ in kept} == {"all", "spring", "welcome"}
+    as_json(capsys, "vips", *file, "--campaign", "spring")
+    assert summary() == kept
+    as_json(capsys, "vips", *file, "--window", "5d")
+    assert len(summary()) == len(kept)
+    assert summary() != kept
+
+
 def test_no_user_is_named_in_what_is_shown_or_written(
     world: World,
     share: Share,

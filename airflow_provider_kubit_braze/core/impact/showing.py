@@ -143,8 +143,8 @@ def headline_of(message: Mapping[str, Any]) -> tuple[str, str, Tone]:
         return message["before_after"]["label"], message["before_after"]["sentence"], "care"
     return (
         "No comparison",
-        "Nobody was held out, so it cannot be said what the campaign caused. The figures below say what happened, and "
-        "not because of what.",
+        "It cannot be said what the campaign caused: nobody was held out, or the notes say what else is missing. The "
+        "figures below say what happened, and not because of what.",
         "care",
     )
 

@@ -142,8 +142,8 @@ export function headlineOf(message) {
   return {
     word: "No comparison",
     tone: "care",
-    sentence: "Nobody was held out, so it cannot be said what the campaign caused. The figures below say what happened, " +
-      "and not because of what.",
+    sentence: "It cannot be said what the campaign caused: nobody was held out, or the notes say what else is missing. " +
+      "The figures below say what happened, and not because of what.",
   };
 }
 

@@ -38,7 +38,7 @@ def measure(arguments: argparse.Namespace) -> int:
     """
     subject = Subject.of(arguments)
     # Whatever is wrong with the command line is said before anything is asked.
-    question = question_of(subject, arguments)
+    question, asked = question_of(subject, arguments), question_of_file(subject)
     target = _target(arguments.html)
     with subject.session() as session:
         report = measure_impact(
@@ -51,8 +51,8 @@ def measure(arguments: argparse.Namespace) -> int:
             holdout=subject.cohort.holdout if subject.file else None,
             now=datetime.now(UTC),
             full_refresh=arguments.full_refresh,
-            # What the cohort's DAG found stays the summary, unless this is the same question.
-            keep=_is_asked_daily(subject, question),
+            # What the cohort's DAG asks every day stays in the summary.
+            keep=asked is None or question == asked,
         ).as_dict()
     if target is not None:
         target.write_text(impact_html(report), encoding="utf-8")
@@ -68,7 +68,10 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
 
     :raises WrongUseError: when it makes no sense, or nothing says where the share is.
     """
-    known = _of_file(subject)
+    cohort = subject.cohort
+    known: dict[str, Any] = {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
+    if (asked := question_of_file(subject)) is not None:
+        known = dict(asked)
     given = {field: getattr(arguments, option) for option, field in _OPTIONS.items()}
     known |= {field: value for field, value in given.items() if value is not None}
     if arguments.campaign or arguments.canvas:
@@ -86,17 +89,10 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
         raise WrongUseError(str(error)) from None
 
 
-def _of_file(subject: Subject) -> dict[str, Any]:
-    """Return what the cohort file asks, as far as it does."""
-    cohort = subject.cohort
-    if cohort.impact is not None:
-        return {name: getattr(cohort.impact, name) for name in ImpactQuestion.model_fields}
-    return {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
-
-
-def _is_asked_daily(subject: Subject, question: ImpactQuestion) -> bool:
-    asked = _of_file(subject)
-    return subject.cohort.impact is not None and all(getattr(question, name) == asked[name] for name in asked)
+def question_of_file(subject: Subject) -> ImpactQuestion | None:
+    """Return what the cohort's DAG asks; None when its file has no ``impact``."""
+    impact = subject.cohort.impact
+    return ImpactQuestion(**impact.model_dump(exclude={"at"})) if impact is not None else None
 
 
 def _target(path: str | None) -> Path | None:

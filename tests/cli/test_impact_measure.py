@@ -153,6 +153,20 @@ def test_options_ask_another_question_than_the_file(
     assert (late["messages"], late["since"]) == ([], late["until"])
 
 
+def test_a_question_that_is_asked_once_leaves_the_summary_of_the_daily_one(
+    world: World, share: Share, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def summed_up() -> list[tuple[Any, ...]]:
+        return world.session.rows(
+            f"SELECT DISTINCT MESSAGE_ID FROM {world.schema}.IMPACT_SUMMARY ORDER BY MESSAGE_ID"
+        )
+
+    as_json(capsys, "vips", "--file", str(world.file))
+    assert summed_up() == [("all",), ("spring",), ("welcome",)]
+    assert len(as_json(capsys, "vips", "--file", str(world.file), "--canvas", "welcome")["messages"]) == 1
+    assert summed_up() == [("all",), ("spring",), ("welcome",)]
+
+
 def test_without_a_file_the_ledger_and_the_options_have_to_do(
     world: World, share: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,25 +177,6 @@ def test_without_a_file_the_ledger_and_the_options_have_to_do(
     assert judged["sample_ratio"] is None
     other = as_json(capsys, "vips", "--share", share.name, "--app-group-id", "theirs")
     assert other["messages"] == []
-
-
-def test_another_question_leaves_the_summary_of_the_daily_one_alone(
-    world: World, share: Share, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def summary() -> list[tuple[Any, ...]]:
-        return world.session.rows(
-            f"SELECT MESSAGE_ID, FIRST_DAY, MEASURED_AT FROM {world.schema}.IMPACT_SUMMARY ORDER BY 1, 2, 3"
-        )
-
-    file = ("--file", str(world.file))
-    as_json(capsys, "vips", *file)
-    kept = summary()
-    assert {message for message, *_ in kept} == {"all", "spring", "welcome"}
-    as_json(capsys, "vips", *file, "--campaign", "spring")
-    assert summary() == kept
-    as_json(capsys, "vips", *file, "--window", "5d")
-    assert len(summary()) == len(kept)
-    assert summary() != kept
 
 
 def test_no_user_is_named_in_what_is_shown_or_written(

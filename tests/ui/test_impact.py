@@ -305,6 +305,9 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
     for effect in effects:
         assert call(page, "liftWords", effect) == showing.lift_words(effect)
         assert call(page, "bothFigures", effect, "holdout") == showing.both_figures(effect, "holdout")
+        for said in ("", effect["sentence"]):
+            words = showing.effect_words(effect, "holdout", said=said)
+            assert call(page, "effectWords", effect, "holdout", said) == words
         axis, other = showing.axis_of(effect), call(page, "axisOf", effect)
         assert (axis is None) == (other is None)
         if axis:

@@ -179,6 +179,18 @@ def lift_words(effect: Mapping[str, Any]) -> str | None:
     return f"{said})"
 
 
+def effect_words(effect: Mapping[str, Any], control_kind: str, *, said: str) -> str | None:
+    """Return what to say of an effect: its sentence, or where that was said already, its figures.
+
+    :param said: the sentence that stands above.
+    """
+    if effect["sentence"] != said:
+        return str(effect["sentence"])
+    lift = lift_words(effect)
+    # Groups that cannot be compared have figures all the same; they would be read as an effect.
+    return f"{both_figures(effect, control_kind)}: {lift}." if lift else None
+
+
 def axis_of(effect: Mapping[str, Any]) -> Axis | None:
     """Return where the interval lies: of the lift, or where the control group's figure is 0, of the difference."""
     intervals = effect["intervals"]

@@ -91,6 +91,14 @@ export function bothFigures(effect, controlKind) {
   return `${amount(effect.treated)} ${what}, against ${amount(effect.control)} of ${CONTROLS[controlKind]}`;
 }
 
+// What to say of an effect: its sentence, or where that was said already, its figures. Groups that cannot be compared
+// have figures all the same; they would be read as an effect.
+export function effectWords(effect, controlKind, said) {
+  if (effect.sentence !== said) return effect.sentence;
+  const lift = liftWords(effect);
+  return lift && `${bothFigures(effect, controlKind)}: ${lift}.`;
+}
+
 // Where the interval lies: of the lift, or where the control group's figure is 0, of the difference.
 export function axisOf(effect) {
   const { intervals } = effect;

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ cohorts:
     schedule: {mode: daily, at: "09:00", timezone: America/New_York}
     notify: [growth@example.com]
     verify: {sample: 50, after: 1m}
+    impact: {source: BRAZE_SHARE.PUBLIC, app_group_id: ours}
   - id: wrong
     source: {table: DEMO.PUBLIC.SMOKE}
     identifiers: {external_id: USER_ID}
@@ -97,6 +99,7 @@ def main() -> None:
     found = run(snowflake(), "SELECT VERIFICATION FROM DEMO.KUBIT_BRAZE.IMPORT_RUN ORDER BY STARTED_AT")
     shares = [json.loads(text)["share"] if text else None for (text,) in found]
     check("what was read back from Braze", shares, [1.0, 1.0, None, 1.0])
+    measure_impact(bag.dags["kubit_braze_impact__smoke"])
 
 
 def hasten() -> None:
@@ -138,6 +141,28 @@ def import_days(dag: Any) -> None:
         [tuple(row) for row in rows],
         [("success", 300, 0, 300), ("success", 1, 2, 299), ("unchanged", 0, 0, 299)],
     )
+
+
+def measure_impact(dag: Any) -> None:
+    """Measure a mail of just now, from a share with one table."""
+    table = "BRAZE_SHARE.PUBLIC.USERS_MESSAGES_EMAIL_SEND_SHARED"
+    texts = ("ID", "USER_ID", "EXTERNAL_USER_ID", "APP_GROUP_ID", "CAMPAIGN_API_ID")
+    connection = snowflake()
+    run(connection, "CREATE DATABASE BRAZE_SHARE")
+    run(connection, "CREATE SCHEMA IF NOT EXISTS BRAZE_SHARE.PUBLIC")
+    run(
+        connection,
+        f"CREATE TABLE {table} ({', '.join(f'{name} VARCHAR' for name in texts)}, TIME NUMBER(38,0))",
+    )
+    values = f"'1', 'b', 'user-9', 'ours', 'spring', {int(time.time())}"
+    run(connection, f"INSERT INTO {table} ({', '.join(texts)}, TIME) VALUES ({values})")
+    check("the run that measures", one_day(dag, 5), "success")
+    found = run(
+        snowflake(),
+        "SELECT MESSAGE_ID, CHANNEL, REACHED, CLICKED FROM DEMO.KUBIT_BRAZE.IMPACT_SUMMARY ORDER BY CHANNEL",
+    )
+    expected = [("spring", "all", 1, None), ("spring", "email", 1, None), ("spring", "email", 1, None)]
+    check("the impact", [tuple(row) for row in found], expected)
 
 
 def one_day(dag: Any, day: int, **conf: Any) -> str:

@@ -61,6 +61,7 @@ def measure_impact(
     holdout: Fraction | None = None,
     run_id: str = "",
     full_refresh: bool = False,
+    keep: bool = True,
 ) -> ImpactReport:
     """Measure the impact of messages on a cohort, and keep it in ``IMPACT_DAILY`` and ``IMPACT_SUMMARY``.
 
@@ -74,6 +75,8 @@ def measure_impact(
     :param holdout: the share that was to be held out; None when that is not known, and the sizes cannot be checked.
     :param run_id: the run that the rows name.
     :param full_refresh: measure every day anew, whatever was measured before.
+    :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, as there is one
+        summary of a measure.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
     :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
@@ -91,7 +94,7 @@ def measure_impact(
         key=(workspace, cohort_id),
         now=now,
         holdout=holdout,
-    ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh)
+    ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh, keep=keep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,7 @@ class _Measurement:
         )
         self._notes: list[str] = []
 
-    def report(self, *, cohort_name: str, run_id: str, full_refresh: bool) -> ImpactReport:
+    def report(self, *, cohort_name: str, run_id: str, full_refresh: bool, keep: bool) -> ImpactReport:
         question = self._question
         first, last = question.days(self._now)
         self._figures = PeriodFigures(
@@ -204,7 +207,8 @@ class _Measurement:
             ),
             notes=[*self._days.notes, *self._notes],
         )
-        keep_summary(self._session, self._tables, report, key=self._key)
+        if keep:
+            keep_summary(self._session, self._tables, report, key=self._key)
         log.info(
             "Measured %d days; %d messages reached the cohort.", refreshed.days, len(runs) - (len(runs) > 1)
         )

@@ -24,6 +24,7 @@ PARTS: Final = {
     "start": "Time to the first request",
     "parsing": "DAG files and commands",
     "pages": "The page in Airflow",
+    "impact": "Impact",
 }
 
 

@@ -21,6 +21,9 @@ class Sizes:
     :param planned: members of the cohort that is planned.
     :param parsed: cohorts in a file.
     :param simulated: simulated seconds.
+    :param impact_events: events of a share in a day.
+    :param impact_days: days of history before one more is measured, few and many.
+    :param impact_rounds: days more that are measured.
     """
 
     rounds: int = 11
@@ -35,6 +38,9 @@ class Sizes:
     planned: int = 10_000_000
     parsed: tuple[int, ...] = (1, 100, 500)
     simulated: float = 300.0
+    impact_events: int = 1_000_000
+    impact_days: tuple[int, int] = (10, 100)
+    impact_rounds: int = 5
 
 
 FULL = Sizes()
@@ -52,4 +58,7 @@ QUICK = Sizes(
     planned=100_000,
     parsed=(1, 10),
     simulated=60.0,
+    impact_events=10_000,
+    impact_days=(9, 30),
+    impact_rounds=3,
 )

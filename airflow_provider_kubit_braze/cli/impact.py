@@ -1,4 +1,4 @@
-"""``kubit-braze impact --check``: which figures a share of Braze's data can yield, which not, and why."""
+"""``kubit-braze impact``: what Braze's messages did; with ``--check``, which figures a share can yield, and why."""
 
 from __future__ import annotations
 
@@ -33,20 +33,39 @@ if TYPE_CHECKING:
 # Told in a line, as no channel has them.
 _BESIDES: Final = ("life of a user", "identity", "names")
 
+_DEFAULT_CONN_ID: Final = "snowflake_default"
+
 _YES: Final = "yes"
 _NO: Final = "NO"
 
 
 def impact(arguments: argparse.Namespace) -> int:
-    """Check a share.
+    """Measure, or check a share.
 
-    :param arguments: ``share``, ``snowflake_conn_id`` and ``json``; ``check`` is always set.
-    :return: the exit code: 0 when every figure is possible, else 1.
+    :param arguments: with ``check``: ``share``, ``snowflake_conn_id`` and ``json``; otherwise those of
+        :func:`~airflow_provider_kubit_braze.cli.impact_measure.measure`.
+    :return: the exit code: of a check 0 when every figure is possible, else 1.
     """
-    return run(lambda: _check(arguments.share, arguments.snowflake_conn_id, as_json=arguments.json))
+    return run(lambda: _check(arguments) if arguments.check else _measure(arguments))
 
 
-def _check(share: str, conn_id: str, *, as_json: bool) -> int:
+def _measure(arguments: argparse.Namespace) -> int:
+    if arguments.cohort is None:
+        raise WrongUseError("Name a cohort to measure, or give --check to look what a share can yield.")
+    from airflow_provider_kubit_braze.cli.impact_measure import measure
+
+    return measure(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    share, conn_id = arguments.share, arguments.snowflake_conn_id
+    if share is None:
+        raise WrongUseError("Say which share is to be checked: --share DB.SCHEMA.")
+    if arguments.cohort is not None:
+        raise WrongUseError(
+            "--check looks at a share, whatever the cohort: leave the cohort out, or --check."
+        )
+    conn_id = _DEFAULT_CONN_ID if conn_id is None else conn_id
     try:
         parse_share(share)
         parse_conn_id(conn_id)
@@ -55,7 +74,7 @@ def _check(share: str, conn_id: str, *, as_json: bool) -> int:
     with closing(Session(snowflake_connection(conn_id), tag={"app": "kubit_braze"})) as session:
         inventory = read_inventory(session, share)
     verdicts = judge(inventory.columns)
-    if as_json:
+    if arguments.json:
         print_json(_as_dict(inventory, verdicts))
     else:
         _print(inventory, verdicts)

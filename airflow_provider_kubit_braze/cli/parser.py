@@ -80,7 +80,7 @@ def _commands() -> dict[str, _Command]:
         "history": _Command("List the imports of a cohort.", _history, f"{_HERE}.history:history"),
         "why": _Command("Explain why a user is in a cohort in Braze, or is not.", _why, f"{_HERE}.why:why"),
         "impact": _Command(
-            "With --check: say which figures a share of Braze's data in Snowflake can yield, and which not and why.",
+            "Measure what Braze's messages did to a cohort; with --check, say which figures a share can yield.",
             _impact,
             f"{_HERE}.impact:impact",
         ),
@@ -152,23 +152,46 @@ def _why(parser: argparse.ArgumentParser) -> None:
 
 
 def _impact(parser: argparse.ArgumentParser) -> None:
+    _complete(parser.add_argument("cohort", metavar="COHORT", nargs="?", help="the cohort's id"))
+    _file(
+        parser,
+        "the cohort file, or folder, that defines the cohort: its keys impact and braze say what is measured unless "
+        "an option says otherwise",
+    )
+    _connections(parser)
+    parser.add_argument(
+        "--share", metavar="DB.SCHEMA", help="database and schema of the share, such as BRAZE_SHARE.PUBLIC"
+    )
+    parser.add_argument("--app-group-id", metavar="ID", help="APP_GROUP_ID of the workspace in the share")
+    for name, what in (("campaign", "campaign"), ("canvas", "Canvas")):
+        parser.add_argument(
+            f"--{name}",
+            metavar="ID",
+            action="append",
+            default=[],
+            help=f"API identifier of a {what}; may be repeated (default: all)",
+        )
+    parser.add_argument(
+        "--goal", metavar="GOAL", help="purchase, or the name of a custom event (default: purchase)"
+    )
+    parser.add_argument(
+        "--window",
+        metavar="7d",
+        help="how long after a message what users do is credited to it (default: 7d)",
+    )
+    parser.add_argument(
+        "--since", metavar="DATE", help="the first day, such as 2026-01-31 (default: so that there are 90)"
+    )
+    parser.add_argument("--until", metavar="DATE", help="the last day (default: today)")
+    parser.add_argument("--timezone", metavar="TZ", help="whose days these are (default: UTC)")
+    parser.add_argument(
+        "--full-refresh", action="store_true", help="count all days anew, also those counted before"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML file to send on, too")
     parser.add_argument(
         "--check",
         action="store_true",
-        required=True,
         help="look which tables and columns the share has; one query, and no row of the share is read",
-    )
-    parser.add_argument(
-        "--share",
-        metavar="DB.SCHEMA",
-        required=True,
-        help="database and schema of the share, such as BRAZE_SHARE.PUBLIC",
-    )
-    parser.add_argument(
-        "--snowflake-conn-id",
-        metavar="ID",
-        default="snowflake_default",
-        help="Airflow connection to Snowflake (default: %(default)s)",
     )
     _json(parser)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "plain", "care", "bad"]
 
-# Text and background of the headline, by how the run ended; light, then dark.
-_TONES: Final[dict[Tone, tuple[str, str, str, str]]] = {
+#: Text and background of a headline, by how to take it; light, then dark.
+TONES: Final[dict[Tone, tuple[str, str, str, str]]] = {
     "good": ("#0b5d2a", "#e3f4e8", "#9be3b2", "#123d22"),
     "plain": ("#3b4252", "#eceff4", "#d8dee9", "#2e3440"),
     "care": ("#7a4100", "#fdf0dc", "#f5c77e", "#4a2f0a"),
@@ -41,7 +41,7 @@ _SHEET: Final = (
     ".kb-button{background:#2f57b8!important;color:#ffffff!important}"
     + "".join(
         f".kb-{tone}{{color:{text}!important;background:{ground}!important}}"
-        for tone, (_, _, text, ground) in _TONES.items()
+        for tone, (_, _, text, ground) in TONES.items()
     )
     + "".join(f".kb-{name}{{background:{dark}!important}}" for name, (_, dark) in _PIECES.items())
     + "}"
@@ -137,7 +137,7 @@ def _paragraph(text: str) -> str:
 
 
 def _note(text: str, tone: Tone, style: str) -> str:
-    color, ground, _, _ = _TONES[tone]
+    color, ground, _, _ = TONES[tone]
     return (
         f'<p class="kb-{tone}" style="{style};padding:8px 12px;border-radius:6px;color:{color};background:{ground}">'
         f"{escape(text)}</p>"

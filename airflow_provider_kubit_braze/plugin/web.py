@@ -1,18 +1,23 @@
 """Serves the files of the page to whoever is logged in; the data come from Airflow's own API.
 
 Airflow does not ask who calls an application of a plugin, so this one does. The files hold nothing of anybody: what a
-person may see and do is decided by ``/api/v2``, which the page calls with that person's own session.
+person may see and do is decided by ``/api/v2``, which the page calls with that person's own session. The one thing that
+is made here is the report of an impact to send on, of figures that the page has read that way and sends along.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from airflow.api_fastapi.core_api.security import get_user
-from fastapi import Depends, FastAPI, Header, HTTPException, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from airflow_provider_kubit_braze.core.impact.html_report import impact_html
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -34,6 +39,17 @@ HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "private, no-cache",
 }
+
+#: Of what others wrote, so that no browser takes it for a page of Airflow's.
+_REPORT_HEADERS: Final = {
+    **HEADERS,
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Disposition": 'attachment; filename="impact.html"',
+    "Cache-Control": "no-store",
+}
+
+#: Bytes of a report; one of 20 messages and 90 days has half a million.
+_REPORT_MOST: Final = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -83,4 +99,29 @@ def make_app() -> FastAPI:
             return Response(status_code=304, headers=headers)
         return Response(found.content, media_type=found.media_type, headers=headers)
 
+    @app.post("/impact-report")
+    async def impact_report(request: Request) -> Response:
+        # A form of another site cannot send JSON.
+        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            raise HTTPException(415, "Send the report as JSON.")
+        html = await run_in_threadpool(_write, await _body(request))
+        return Response(html, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
+
     return app
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _REPORT_MOST:
+            raise HTTPException(413, f"A report of more than {_REPORT_MOST:,} bytes is not written.")
+    return bytes(body)
+
+
+def _write(body: bytes) -> str:
+    try:
+        report: Any = json.loads(body)
+        return impact_html(report)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise HTTPException(422, "This is no report of an impact.") from error

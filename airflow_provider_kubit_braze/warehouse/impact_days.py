@@ -24,7 +24,7 @@ from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import date, datetime
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
@@ -153,6 +153,19 @@ class Days:
             f"FROM {self._words['stage']} s {told} INNER JOIN {self._words['people']} p ON p.UID = s.UID"
         )
 
+    def stage_life(self, tables: Sequence[str], first: int, until: int) -> str:
+        """Stage all of some tables, whatever they tell of messages; must run inside ``prepared``.
+
+        :param tables: tables of the catalogue that the share has.
+        :param first: the first moment, in epoch seconds.
+        :param until: the moment after the last.
+        :return: what to select from: ``s`` is a staged row, ``p`` the user of the cohort who it belongs to.
+        """
+        self._make_aliases(first, until, tables)
+        rows = self._stage.rows
+        self._make_stage([rows(one, first=first, until=until, orphans=self._orphans) for one in tables])
+        return f"{self._words['stage']} s INNER JOIN {self._words['people']} p ON p.UID = s.UID"
+
     def _measure(self, first: date, last: date, used: Collection[str], measured_at: datetime) -> None:
         start = self._question.starts(first)
         end = self._question.starts(last + timedelta(days=1))
@@ -189,6 +202,9 @@ class Days:
                     event=self._question.goal if table == _EVENTS else None,
                 )
             )
+        self._make_stage(parts)
+
+    def _make_stage(self, parts: Sequence[Staged]) -> None:
         for name in ("people", "stage"):
             self._session.execute(f"DROP TABLE IF EXISTS {self._words[name]}")
         self._make("stage", union(parts) if parts else _nothing())
@@ -209,7 +225,7 @@ class Days:
             first=first,
             until=until,
             orphans=self._orphans,
-            among=f"SELECT USER_ID FROM {self._words['stays']} WHERE ID_KIND = 'external_id'",
+            among=Staged(f"SELECT USER_ID FROM {self._words['stays']} WHERE ID_KIND = 'external_id'", []),
         )
         self._session.execute(f"DROP TABLE IF EXISTS {self._words['aliases']}")
         self._make("aliases", query)
@@ -381,4 +397,4 @@ def _nothing() -> Staged:
     empty = ", ".join(
         f"CAST(NULL AS {columns.get(name, 'VARCHAR')}) AS {name}" for name in COLUMNS.split(", ")
     )
-    return Staged(f"SELECT CAST(NULL AS VARCHAR) AS SRC, {empty} WHERE FALSE", [])
+    return Staged(f"SELECT CAST(NULL AS VARCHAR) AS SRC, {empty} FROM (SELECT 1 AS ONE) n WHERE ONE = 0", [])

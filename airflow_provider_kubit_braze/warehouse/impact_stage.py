@@ -30,7 +30,8 @@ _DOUBLINGS: Final = 5
 # What may stand in a column, by what it is called here. The first that the table has is taken.
 _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "XID": ("EXTERNAL_USER_ID",),
-    "NAME": ("NAME",),
+    # Of an install where it came from.
+    "NAME": ("NAME", "SOURCE"),
     "DISPATCH": ("DISPATCH_ID",),
     "DEVICE": ("DEVICE_ID",),
 }
@@ -60,7 +61,15 @@ class Stage:
         self._app_group_id = app_group_id
 
     def rows(
-        self, table: str, *, first: int, until: int, orphans: str | None, event: str | None = None
+        self,
+        table: str,
+        *,
+        first: int,
+        until: int,
+        orphans: str | None,
+        event: str | None = None,
+        profiles: Sequence[str] | None = None,
+        machines: bool = False,
     ) -> Staged:
         """Return the query of the rows of a table.
 
@@ -69,12 +78,16 @@ class Stage:
         :param until: the moment after the last.
         :param orphans: a table of merged profiles, as ``survivors`` selects them; None: nobody was merged.
         :param event: only rows of that NAME.
+        :param profiles: only rows that Braze wrote of these profiles, whatever they were merged into later.
+        :param machines: what mail programs and link scanners did, instead of what people did.
         """
         name = self._name(table)
         columns = self._inventory.columns[name]
         wanted = sorted({"USER_ID", "TIME"} | {column for column in _needed(table) if column in columns})
         selected = ", ".join(f'"{column}"' for column in wanted)
         named = ' AND "NAME" = %s' if event is not None else ""
+        if profiles is not None:
+            named += f' AND "USER_ID" IN ({", ".join(["%s"] * len(profiles)) or "NULL"})'
         once = (
             f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
             f'AND "TIME" < %s{named} {_once(columns)}'
@@ -86,12 +99,16 @@ class Stage:
         else:
             taken["UID"], joined = 'e."USER_ID"', ""
         shown = ", ".join(f"{taken[column]} AS {column}" for column in COLUMNS.split(", "))
-        conditions = " AND ".join(_human(table, columns)) or "TRUE"
+        human, others = _human(columns), _counted(table, columns)
+        if machines:
+            human = [f"NOT ({' AND '.join(human) or 'TRUE'})"]
+        conditions = " AND ".join((*human, *others)) or "TRUE"
         sql = f"SELECT '{table}' AS SRC, {shown} FROM ({once}) e{joined} WHERE {conditions}"
-        return Staged(sql, [self._app_group_id, first, until, *([] if event is None else [event])])
+        named_as = [] if event is None else [event]
+        return Staged(sql, [self._app_group_id, first, until, *named_as, *(profiles or ())])
 
     def aliases(
-        self, tables: Iterable[str], *, first: int, until: int, orphans: str | None, among: str
+        self, tables: Iterable[str], *, first: int, until: int, orphans: str | None, among: Staged
     ) -> Staged:
         """Return the query of XID and UID: the profiles that rows of some tables give an external id.
 
@@ -112,9 +129,9 @@ class Stage:
                 parts.append(
                     f'SELECT "EXTERNAL_USER_ID" AS XID, "USER_ID" AS PROFILE FROM {self._qualified(name)} '
                     'WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s AND "TIME" < %s '
-                    f'AND "EXTERNAL_USER_ID" IN ({among}) {_once(columns)}'
+                    f'AND "EXTERNAL_USER_ID" IN ({among.sql}) {_once(columns)}'
                 )
-                params += [self._app_group_id, first, until]
+                params += [self._app_group_id, first, until, *among.params]
         named = (
             " UNION ".join(parts) or "SELECT CAST(NULL AS VARCHAR) AS XID, CAST(NULL AS VARCHAR) AS PROFILE"
         )
@@ -126,14 +143,21 @@ class Stage:
             params,
         )
 
+    def has_machines(self, table: str) -> bool:
+        """Whether a table says what machines did."""
+        columns = self._inventory.columns[self._name(table)]
+        return bool(columns & {"MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK"})
+
     def survivors(self) -> Staged | None:
         """Return the query of ORPHAN and SURVIVOR, whatever the number of merges between; None without the table."""
         name = table_in(self._inventory.columns, _ORPHANS)
         if name is None:
             return None
         steps = [
-            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR '
-            f'FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "ORPHANED_BY_ID" <> "USER_ID" '
+            'o0 AS (SELECT "USER_ID" AS ORPHAN, "ORPHANED_BY_ID" AS SURVIVOR FROM ('
+            f'SELECT "ID", "USER_ID", "ORPHANED_BY_ID", "TIME" FROM {self._qualified(name)} '
+            f'WHERE "APP_GROUP_ID" = %s {_once(self._inventory.columns[name])}'
+            ') e WHERE "ORPHANED_BY_ID" <> "USER_ID" '
             'QUALIFY ROW_NUMBER() OVER (PARTITION BY "USER_ID" ORDER BY "TIME" DESC, "ID" DESC) = 1)'
         ]
         steps += [
@@ -255,13 +279,19 @@ def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
     return taken
 
 
-def _human(table: str, columns: frozenset[str]) -> list[str]:
-    """Return the conditions of a row that says what the table's figure is."""
+def _human(columns: frozenset[str]) -> list[str]:
+    """Return the conditions of a row that somebody is behind it, and no machine."""
     conditions = []
     if "MACHINE_OPEN" in columns:
         conditions.append("LOWER(COALESCE(CAST(e.\"MACHINE_OPEN\" AS VARCHAR), '')) <> 'true'")
     if "IS_SUSPECTED_BOT_CLICK" in columns:
         conditions.append('NOT COALESCE(e."IS_SUSPECTED_BOT_CLICK", FALSE)')
+    return conditions
+
+
+def _counted(table: str, columns: frozenset[str]) -> list[str]:
+    """Return the conditions of a row that says what the table's figure is."""
+    conditions = []
     if "CONVERSION_BEHAVIOR_INDEX" in columns:
         # The primary conversion event of the campaign or Canvas.
         conditions.append('COALESCE(e."CONVERSION_BEHAVIOR_INDEX", 0) = 0')

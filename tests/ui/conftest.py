@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import requests
 from playwright.sync_api import expect
 
 from airflow_provider_kubit_braze.sandbox.ui import UiSandbox
+from tests.impact_reports import hostile, report, several
 from tests.ui.browser import HOW_TO_GET_IT, chromium, find_chromium, token_of
 
 if TYPE_CHECKING:
@@ -44,6 +46,14 @@ cohorts:
     identifiers: {{external_id: USER_ID}}
     braze: {{attribute: in_markup}}
 """
+
+#: Cohort to the report that its measurement leaves; None: nothing.
+REPORTS = {
+    "repeat_buyers": {**several(), "cohort_id": "repeat_buyers", "cohort_name": "Repeat buyers"},
+    "markup": {**hostile(), "cohort_id": "markup"},
+    "lapsed_buyers": report(),
+    "big_spenders": None,
+}
 
 
 # For a machine that does much else; whatever is there is seen at once.
@@ -92,6 +102,8 @@ def ui(executable: str) -> Iterator[Ui]:
     dags = folder / "source"
     shutil.copytree(PROJECT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     (dags / "cohorts" / "markup.yaml").write_text(COHORTS, encoding="utf-8")
+    shutil.copy(Path(__file__).with_name("impact_dags.py"), dags)
+    (dags / "impact_reports.json").write_text(json.dumps(REPORTS), encoding="utf-8")
     # Not at the root of its address: links and files have to work below a path too.
     sandbox = UiSandbox(folder / "ui", dags=dags, days=3, users=USERS, path="/air", prepare=refuse_one)
     try:

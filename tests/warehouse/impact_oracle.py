@@ -188,7 +188,7 @@ class Oracle:
             if kind == "braze_id":
                 names.setdefault(self.survivor(user), set()).add((kind, user))
         for table in self.scanned:
-            rows = self.rows(table)
+            rows = self.measured_days(self.rows(table))
             if "EXTERNAL_USER_ID" in rows:
                 for profile, external in zip(rows["USER_ID"], rows["EXTERNAL_USER_ID"], strict=True):
                     if external is not None:
@@ -197,6 +197,16 @@ class Oracle:
             for kind, column in (("external_id", "EXTERNAL_USER_ID"), ("email", "EMAIL_ADDRESS")):
                 names.setdefault(self.survivor(row["USER_ID"]), set()).add((kind, row[column]))
         return {profile: min(some & ledger) for profile, some in names.items() if some & ledger}
+
+    def measured_days(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the period, and of the days around it that a window may reach into."""
+        first, last = self.question.since, self.question.until
+        assert first is not None
+        assert last is not None
+        around = timedelta(days=-(-self.window // _DAY))
+        zone = ZoneInfo(self.question.timezone)
+        days = (datetime.fromtimestamp(int(moment), zone).date() for moment in rows["TIME"])
+        return _where(rows, [first - around <= day <= last + around for day in days])
 
     @property
     def scanned(self) -> list[str]:
@@ -365,41 +375,48 @@ class Oracle:
         found = self.counted[["KIND", "MESSAGE"]].drop_duplicates()
         return sorted(zip(found["KIND"], found["MESSAGE"], strict=True))
 
-    def figures(
-        self, rows: pd.DataFrame, kind: str | None = None, channel: str | None = None
-    ) -> dict[str, float | None]:
-        """Return the funnel of some counted rows; what the share cannot tell of the kind and channel is None.
+    def figures(self, rows: pd.DataFrame, of: pd.DataFrame | None = None) -> dict[str, float | None]:
+        """Return the funnel of some counted rows.
 
-        :param kind: None: of either.
-        :param channel: None: of any.
+        :param of: the rows of the message that they are a part of: a total is None where the share cannot tell the
+            figure in one of the message's channels that has it; None: they are the whole.
         """
         users = rows.groupby("FIGURE")["USER"].nunique()
         found: dict[str, float | None] = {figure: int(users.get(figure, 0)) for figure in FIGURE_NAMES}
         found["sends"] = int((rows["FIGURE"] == "reached").sum())
         found["revenue"] = round(float(rows["AMOUNT"].sum()), 2)
+        whole = rows if of is None else of
+        kinds, channels = set(whole["KIND"]), set(whole["CHANNEL"])
         return {
-            figure: value if self.is_known(figure, kind, channel) else None for figure, value in found.items()
+            figure: value if self.is_known(figure, kinds, channels) else None
+            for figure, value in found.items()
         }
 
-    def is_known(self, figure: str, kind: str | None, channel: str | None) -> bool:
-        """Whether the share can tell a figure of messages of a kind in a channel."""
-        if figure == "opted_out":
-            scopes = {"subscription states", "subscription groups", *({"email"} & {channel or "email"})}
-            return any(("opt-outs", scope) in self.possible for scope in scopes)
-        if figure in ("converted", "revenue"):
-            of_kind = {"campaign": {"campaigns"}, "canvas": {"Canvases", "experiment steps"}}
-            scopes = of_kind[kind] if kind else of_kind["campaign"] | of_kind["canvas"]
-            return any((figure, scope) in self.possible for scope in scopes)
+    def is_known(self, figure: str, kinds: set[str], channels: set[str]) -> bool:
+        """Whether the share can tell a figure in all of some channels that have it."""
         name = "reached" if figure == "sends" else figure
-        return any((name, one) in self.possible for one in ([channel] if channel else self.channels))
+        if name in ("reached", *_REACTIONS):
+            having = {
+                scope for scope in channels if any((one.name, one.scope) == (name, scope) for one in FIGURES)
+            }
+            return bool(having) and all((name, channel) in self.possible for channel in having)
+        if figure == "opted_out":
+            states = {
+                ("opt-outs", "subscription states"),
+                ("opt-outs", "subscription groups"),
+            } & self.possible
+            return bool(channels) and all(
+                states or (channel == "email" and ("opt-outs", "email") in self.possible)
+                for channel in channels
+            )
+        of_kind = {"campaign": ("campaigns",), "canvas": ("Canvases", "experiment steps")}
+        return bool(channels) and all(
+            any((figure, scope) in self.possible for scope in of_kind[kind]) for kind in kinds
+        )
 
     def grouped(self, rows: pd.DataFrame, *columns: str) -> dict[tuple[Any, ...], dict[str, float | None]]:
         """Return the funnel of each value of some columns."""
-        found = {}
-        for key, some in rows.groupby(list(columns)):
-            named = dict(zip(columns, key, strict=True))
-            found[key] = self.figures(some, named.get("KIND"), named.get("CHANNEL"))
-        return found
+        return {key: self.figures(some) for key, some in rows.groupby(list(columns))}
 
     def of(self, message: Message | None) -> pd.DataFrame:
         """Return the counted rows of a message; None: of all."""

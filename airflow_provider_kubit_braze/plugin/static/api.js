@@ -1,5 +1,6 @@
 // Airflow's public REST API, asked with the session of whoever looks at the page: Airflow decides what they may see.
 
+import { IMPACT_TAG, MEASURE_TASK } from "./impact_model.js";
 import { LIVE, TAG, IMPORT_TASK, WAIT_TASK } from "./model.js";
 
 const API = new URL("../api/v2/", document.baseURI);
@@ -16,9 +17,13 @@ export class ApiError extends Error {
 let requests = 0;
 export const requestsMade = () => requests;
 
-async function call(path, { query = {}, body, method = body ? "POST" : "GET" } = {}) {
+async function call(path, { query = {}, ...options } = {}) {
   const url = new URL(path, API);
-  for (const [name, value] of Object.entries(query)) url.searchParams.append(name, value);
+  for (const [name, value] of Object.entries(query)) for (const one of [value].flat()) url.searchParams.append(name, one);
+  return (await ask(url, options)).json();
+}
+
+async function ask(url, { body, method = body ? "POST" : "GET" }) {
   const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin" };
   if (body) {
     options.body = JSON.stringify(body);
@@ -32,7 +37,7 @@ async function call(path, { query = {}, body, method = body ? "POST" : "GET" } =
     throw new ApiError(0, "Airflow does not answer.");
   }
   if (!answer.ok) throw new ApiError(answer.status, await detailOf(answer));
-  return answer.json();
+  return answer;
 }
 
 async function detailOf(answer) {
@@ -75,7 +80,8 @@ export async function inParallel(items, work, atOnce = AT_ONCE) {
   return results;
 }
 
-export const dags = () => all("dags", "dags", { tags: TAG, order_by: "dag_id" });
+// Those that import cohorts, and those that measure an impact, in one list.
+export const dags = () => all("dags", "dags", { tags: [TAG, IMPACT_TAG], tags_match_mode: "any", order_by: "dag_id" });
 export const dag = (dagId) => call(`dags/${segment(dagId)}`);
 
 const ofCohorts = { name_prefix_pattern: "braze_cohort_", order_by: "-timestamp" };
@@ -101,8 +107,8 @@ export async function otherRuns(dagIds, failed = Math.max(200, 2 * dagIds.length
   return found.flat();
 }
 
-export async function runsOf(dagId, { limit = PAGE, offset = 0 } = {}) {
-  const query = { order_by: "-run_after", limit, offset };
+export async function runsOf(dagId, { limit = PAGE, offset = 0, ...only } = {}) {
+  const query = { order_by: "-run_after", limit, offset, ...only };
   return (await call(`dags/${segment(dagId)}/dagRuns`, { query })).dag_runs;
 }
 
@@ -140,6 +146,14 @@ export async function waitingFor(row) {
 
 export const failedBecause = (row) => xcom(row, IMPORT_TASK, "failed_because");
 export const progressOf = (row) => xcom(row, IMPORT_TASK, "progress");
+
+export const impactOf = (row) => xcom(row, MEASURE_TASK, "impact");
+export const notMeasuredBecause = (row) => xcom(row, MEASURE_TASK, "failed_because");
+
+// The report as a file to send on: the server of this page writes it from what the viewer has already.
+export async function reportOf(report) {
+  return (await ask(new URL("impact-report", document.baseURI), { body: report })).text();
+}
 
 export function trigger(dagId, conf) {
   // With a logical date templates like {{ ds }} work; without one they would fail.

@@ -2,6 +2,7 @@
 
 import { requestsMade } from "./api.js";
 import { cohortHistory } from "./history.js";
+import { cohortImpact } from "./impact.js";
 import { cohortList } from "./cohorts.js";
 import { around, followTheme } from "./dom.js";
 import { Store } from "./store.js";
@@ -14,12 +15,12 @@ let view = null;
 const address = (cohort) => `#/cohort/${encodeURIComponent(cohort.id)}`;
 
 function wanted() {
-  const [, id] = /^#\/cohort\/([^/?]+)$/.exec(location.hash) ?? [];
-  return id ? decodeURIComponent(id) : null;
+  const [, id, impact] = /^#\/cohort\/([^/?]+)(\/impact)?$/.exec(location.hash) ?? [];
+  return id ? { id: decodeURIComponent(id), of: impact ? cohortImpact : cohortHistory } : null;
 }
 
 // Airflow's address ends as this page's own does, so that it can be kept and sent, and so that mails can lead here:
-// .../plugin/kubit-braze#/cohort/<id>.
+// .../plugin/kubit-braze#/cohort/<id>, or .../impact behind it.
 function tellAirflow() {
   const outer = around();
   if (!outer || outer.location.hash === location.hash) return;
@@ -29,11 +30,11 @@ function tellAirflow() {
 }
 
 function show() {
-  const id = wanted();
+  const cohort = wanted();
   const before = view;
   view?.close();
-  view = id
-    ? cohortHistory(store, DAG + id, { home: "#/" })
+  view = cohort
+    ? cohort.of(store, DAG + cohort.id, cohort.id, { home: "#/" })
     : cohortList(store, { href: address });
   document.title = view.title;
   place.replaceChildren(view.element);

@@ -47,11 +47,11 @@ function widened(_, from, to) {
   return [from - room, to + room];
 }
 
-async function draw(place, height, data, series) {
+async function draw(place, height, data, series, scales = {}) {
   const UPlot = await uplot();
   const options = () => ({
     width: Math.max(place.clientWidth, 120), height, axes: axes(), series: [{}, ...series()],
-    legend: { show: false }, cursor: { drag: { x: false, y: false } }, scales: { x: { time: true, range: widened } },
+    legend: { show: false }, cursor: { drag: { x: false, y: false } }, scales: { x: { time: true, range: widened }, ...scales },
   });
   let chart = new UPlot(options(), data, place);
   const again = () => {
@@ -99,4 +99,24 @@ export function charts(rows) {
     h("div", { class: "chart" },
       h("h2", {}, `Entered and left${moved.length < told.length ? ", after the first import" : ""}`, h("span", { class: "key enter" }), "entered", h("span", { class: "key leave" }), "left"),
       moves));
+}
+
+const TRENDS = [["reached", "Reached"], ["clicked", "Clicked"], ["converted", "Converted"], ["revenue", "Revenue"]];
+// A bar is as long as its figure is large.
+const fromZero = (_, least, most) => [Math.min(0, least), Math.max(1, most * 1.05)];
+// Noon, so that no change of clocks moves a day.
+const noon = (day) => Date.parse(`${day}T12:00:00`) / 1000;
+
+// One small chart for each figure that any day knows; a day whose figure nobody knows has a gap.
+export function dayCharts(days, words) {
+  const told = TRENDS.filter(([key]) => days.some(({ figures }) => figures[key] !== null));
+  return h("div", { class: "charts small" }, told.map(([key, name]) => {
+    const values = days.map(({ figures }) => figures[key]);
+    const most = words(key, Math.max(...values.filter((value) => value !== null)));
+    const place = h("div", { role: "img", "aria-label": `${name} by day, ${days[0].day} to ${days.at(-1).day}: at most ${most} a day` });
+    queueMicrotask(() => draw(place, 140, [days.map(({ day }) => noon(day)), values], () => [
+      { stroke: colour("members"), fill: colour("members"), paths: window.uPlot.paths.bars({ size: [0.6, 24] }), points: { show: false } },
+    ], { y: { range: fromZero } }).catch((error) => place.replaceChildren(h("p", { class: "hint" }, error.message))));
+    return h("div", { class: "chart" }, h("h4", {}, `${name} by day`), place);
+  }));
 }

@@ -91,14 +91,14 @@ export function cohortList(store, { href }) {
   }
 
   function draw(cohort) {
-    const { dagId, name, paused } = cohort;
+    const { dagId, name, paused, measured } = cohort;
     const next = cohort.next
       ? [shortMoment(cohort.next), h("span", { class: "sub" }, fromNow(cohort.next))]
       : [h("span", { class: "hint" }, paused ? "when resumed" : "on request")];
     const pause = act(cohort, "pause", () => setPaused(dagId, !paused), `${name}: ${paused ? "resumed" : "paused"}.`);
     return h("tr", { "data-dag": dagId },
       h("th", { scope: "row", class: "name" }, h("a", { href: href(cohort) }, name),
-        h("span", { class: "sub" }, stateOf(cohort)), h("span", { class: "sub narrow" }, cohort.schedule)),
+        h("span", { class: "sub" }, stateOf(cohort), measured && [" · ", h("a", { href: `${href(cohort)}/impact` }, "Impact")]), h("span", { class: "sub narrow" }, cohort.schedule)),
       h("td", { class: "wide source" }, breakable(cohort.source)),
       h("td", { class: "wide" }, cohort.schedule),
       h("td", { class: "wide" }, ...next),

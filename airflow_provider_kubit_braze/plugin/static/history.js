@@ -5,7 +5,7 @@ import { charts } from "./charts.js";
 import { askForImport, refusal } from "./dialog.js";
 import { airflowLink, forgetSeen, h, save, say, whenSeen } from "./dom.js";
 import { IMPORT_TASK, LIVE, choose, importsOf, stateOf } from "./model.js";
-import { badge, progress, trouble } from "./parts.js";
+import { badge, progress, tabs, trouble } from "./parts.js";
 import { watch } from "./store.js";
 import { OUTCOMES, csv, fromNow, moment, number, preview, seconds, withoutAdvice } from "./words.js";
 
@@ -32,7 +32,7 @@ const FILTERS = {
 };
 const LABELS = { outcome: "Outcome", by: "Started by", days: "When" };
 
-export function cohortHistory(store, dagId, { home }) {
+export function cohortHistory(store, dagId, id, { home }) {
   const filter = { outcome: "", by: "", days: 0 };
   const open = new Set();
   const problem = h("div"), now = h("div"), picture = h("div"), body = h("tbody");
@@ -48,7 +48,7 @@ export function cohortHistory(store, dagId, { home }) {
   const element = h("div", {},
     h("p", {}, h("a", { href: home }, "← All cohorts")),
     h("div", { class: "top" }, title, h("div", { class: "buttons" }, go, pause)),
-    facts, problem, now, picture,
+    tabs(id, "history"), facts, problem, now, picture,
     h("h2", {}, "History"),
     h("div", { class: "bar" },
       Object.entries(FILTERS).map(([name, options]) => h("label", { for: `filter-${name}` }, LABELS[name],

@@ -1,10 +1,12 @@
 // What the page knows: cohorts, their imports, and when to ask Airflow again.
 //
-// The first view of N cohorts takes: their DAGs, 100 a request; the 500 newest imports of all of them, 100 a request;
-// one request for runs under way and one for failed runs. A cohort that comes into view costs one more request if its
-// imports were not among the newest, and one if its last run failed, for the reason.
+// The first view of N cohorts takes: their DAGs and those that measure their impact, 100 a request; the 500 newest
+// imports of all of them, 100 a request; one request for runs under way and one for failed runs. A cohort that comes
+// into view costs one more request if its imports were not among the newest, and one if its last run failed, for the
+// reason.
 
 import * as api from "./api.js";
+import { impactDag, measures } from "./impact_model.js";
 import { LIVE, cohortOf, fill, groupBy, importsOf, joinHistory, withResult } from "./model.js";
 
 const BUSY = 3000, IDLE = 60000, AT_ONCE = 4, NEWEST = 500, SHOWN = 30;
@@ -13,6 +15,7 @@ export class Store extends EventTarget {
   constructor() {
     super();
     this.cohorts = new Map();
+    this.measured = new Set(); // ids of DAGs that measure an impact
     this.imports = new Map(); // DAG id -> run id -> import
     this.runs = new Map(); // the same of runs that no event tells of
     this.known = new Map(); // what was read of failed runs
@@ -52,7 +55,7 @@ export class Store extends EventTarget {
   cohort(dagId) {
     const base = this.cohorts.get(dagId);
     // Whether it is known that there is no import, or only none known of yet.
-    return base && { ...fill(base, this.rows(dagId)), told: this.complete || this.told.has(dagId) };
+    return base && { ...fill(base, this.rows(dagId)), told: this.complete || this.told.has(dagId), measured: this.measured.has(impactDag(base.id)) };
   }
 
   rows(dagId) {
@@ -95,7 +98,8 @@ export class Store extends EventTarget {
   async load() {
     const [dags, first] = await Promise.all([api.dags(), api.newestEvents()]);
     this.cohorts.clear();
-    for (const dag of dags) this.addDag(dag);
+    for (const dag of dags.filter((one) => !measures(one))) this.addDag(dag);
+    this.measured = new Set(dags.filter(measures).map((one) => one.dag_id));
     this.addImports(importsOf(first.asset_events));
     this.ready = true;
     this.loadedAt = Date.now();

@@ -1,0 +1,373 @@
+"""The life of a user, or of a cohort day by day, from a share of Braze's data and the ledger.
+
+Rows are read as for an impact, see ``impact_stage``: of one workspace, each once, by whom they belong to now.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from airflow_provider_kubit_braze.core.impact.life import (
+    DAY_FIGURES,
+    LIFE,
+    STAY_FIGURES,
+    CohortDay,
+    CohortTimeline,
+    Moment,
+    UserTimeline,
+    split_tables,
+)
+from airflow_provider_kubit_braze.core.impact.tellings import Tellings
+from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days, stays_of
+from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
+from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
+from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import date
+
+    from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+    from airflow_provider_kubit_braze.warehouse.session import Session
+    from airflow_provider_kubit_braze.warehouse.state import Tables
+
+_DAY: Final = timedelta(days=1)
+
+_NAMES: Final = {"campaign": "CHANGELOGS_CAMPAIGN_SHARED", "canvas": "CHANGELOGS_CANVAS_SHARED"}
+
+_ENTRIES: Final = "USERS_CANVAS_ENTRY_SHARED"
+
+#: Identifiers by which the profile views may know a user.
+_KINDS: Final = ("braze_id", "email", "external_id", "phone")
+
+# One second's rows in the order of LIFE; the user came in before whatever that brought, and left after it.
+_RANKS: Final = {table: rank for rank, table in enumerate(LIFE, 1)}
+
+_MOMENTS: Final = """
+SELECT SRC, BY_MACHINE, UID, XID, MOMENT, KIND, MESSAGE_ID, VARIATION_ID, NAME, CURRENCY, AMOUNT, IN_CONTROL,
+    COUNT(*) OVER () AS OF_ALL
+FROM ({rows}) e ORDER BY MOMENT DESC, RANK DESC, MESSAGE_ID, VARIATION_ID, NAME, AMOUNT LIMIT {limit}
+"""
+
+_STAYS: Final = """
+WITH days (DAY, FIRST, AFTER) AS (SELECT * FROM (VALUES {days}) AS v (DAY, FIRST, AFTER)), stays AS ({stays})
+SELECT d.DAY,
+    COUNT(DISTINCT CASE WHEN NOT t.HELD_OUT AND t.END_AT >= d.AFTER THEN t.ID_KIND || ':' || t.USER_ID END),
+    COUNT(DISTINCT CASE WHEN t.HELD_OUT AND t.END_AT >= d.AFTER THEN t.ID_KIND || ':' || t.USER_ID END),
+    COUNT(DISTINCT CASE WHEN NOT t.HELD_OUT AND t.START_AT >= d.FIRST THEN t.ID_KIND || ':' || t.USER_ID END),
+    COUNT(DISTINCT CASE WHEN NOT t.HELD_OUT AND t.END_AT < d.AFTER THEN t.ID_KIND || ':' || t.USER_ID END)
+FROM days d INNER JOIN stays t ON t.START_AT < d.AFTER AND t.END_AT >= d.FIRST
+GROUP BY d.DAY
+"""
+
+
+class _Row(NamedTuple):
+    """A row of ``_MOMENTS``."""
+
+    table: str
+    by_machine: bool
+    profile: str
+    external_id: str | None
+    moment: int
+    kind: str | None
+    message_id: str | None
+    variation: str | None
+    name: str | None
+    currency: str | None
+    amount: float | None
+    in_control: bool | None
+    of_all: int
+
+
+def user_timeline(
+    question: ImpactQuestion,
+    user: str,
+    *,
+    session: Session,
+    tables: Tables,
+    workspace: str,
+    cohort_id: str,
+    now: datetime,
+    limit: int = 200,
+) -> UserTimeline:
+    """Return what is known of one user, in its order; no state table is changed.
+
+    :param question: where the share is, and of which days; without a first one everything that the share has.
+    :param user: any identifier of the user.
+    :param session: a session whose role may read the share and the state tables.
+    :param tables: names of the state tables.
+    :param workspace: key of the Braze workspace, as the ledger has it.
+    :param cohort_id: the cohort whose stays are told.
+    :param now: an aware moment; nothing after it has happened.
+    :param limit: the latest so many moments.
+    :raises SourceError: when the share cannot be read; with the SQL that helps.
+    """
+    first = question.starts(question.since) if question.since else 0
+    _, last = question.days(now)
+    period = (first, min(question.starts(last + _DAY), int(now.timestamp()) + 1))
+    life = _Life(session, question, period)
+    return life.of(user, tables=tables, key=(workspace, cohort_id), limit=limit)
+
+
+class _Life:
+    """What the share and the ledger have of somebody."""
+
+    def __init__(self, session: Session, question: ImpactQuestion, period: tuple[int, int]) -> None:
+        self._session = session
+        self._inventory = read_inventory(session, question.source)
+        self._stage = Stage(self._inventory, app_group_id=question.app_group_id)
+        self._app_group_id = question.app_group_id
+        self._first, self._until = period
+        self._tables, self._missing = split_tables(self._inventory.columns, list(LIFE))
+        self._notes: list[str] = []
+
+    def of(self, user: str, *, tables: Tables, key: tuple[str, str], limit: int) -> UserTimeline:
+        views = self._views()
+        profiles = self._profiles(user, views)
+        # Or the identifier is a profile's own.
+        rows = self._rows(sorted(profiles | {user}), limit)
+        profiles |= {row.profile for row in rows}
+        names = {("external_id", row.external_id) for row in rows if row.external_id is not None}
+        names |= {("braze_id", one) for one in profiles} | self._named(sorted(profiles), views)
+        stays = self._stays(tables, key, user, names)
+        moments = sorted([*self._moments(rows), *stays], key=lambda one: one[0])
+        return UserTimeline(
+            moments=[moment for _, moment in moments[-limit:]],
+            left_out=(int(rows[0].of_all) if rows else 0) - len(rows) + max(0, len(moments) - limit),
+            profiles=len(profiles),
+            missing=self._missing,
+            notes=self._notes,
+        )
+
+    # -- who it is ------------------------------------------------------------------------------------------------
+
+    def _views(self) -> ShareViews | None:
+        """Return the profile views, if the share has any that can be asked."""
+        if not self._inventory.profile_views["who is known"]:
+            return None
+        views = ShareViews(self._session, share=self._inventory.share, app_group_id=self._app_group_id)
+        try:
+            views.people()
+        except SourceError as error:
+            self._notes.append(str(error))
+            return None
+        return views
+
+    def _profiles(self, user: str, views: ShareViews | None) -> set[str]:
+        """Return the profiles that are named so, with all that were merged with them."""
+        named = self._stage.aliases(
+            self._tables,
+            first=self._first,
+            until=self._until,
+            orphans=None,
+            among=Staged("SELECT %s", [user]),
+        )
+        rows = self._session.rows(named.sql, named.params)
+        found = {str(profile) for _, profile in rows if profile is not None}
+        if views is not None:
+            clauses, params = views.names([kind for kind in _KINDS if views.has(kind)])
+            sql = f"WITH {clauses} SELECT DISTINCT PROFILE FROM names WHERE WHO = %s"
+            found |= {str(profile) for (profile,) in views.ask(sql, [*params, user])}
+        survivors = self._stage.survivors()
+        if survivors is None:
+            return found
+        heirs = self._merged(survivors, "ORPHAN", "SURVIVOR", {user, *found})
+        return found | heirs | self._merged(survivors, "SURVIVOR", "ORPHAN", {user, *found, *heirs})
+
+    def _merged(self, survivors: Staged, given: str, wanted: str, profiles: Iterable[str]) -> set[str]:
+        some = sorted(profiles)
+        marks = ", ".join(["%s"] * len(some))
+        sql = f"SELECT DISTINCT {wanted} FROM ({survivors.sql}) m WHERE {given} IN ({marks})"
+        return {str(profile) for (profile,) in self._session.rows(sql, [*survivors.params, *some])}
+
+    def _named(self, profiles: Sequence[str], views: ShareViews | None) -> set[tuple[str, str]]:
+        """Return kind and identifier of all that the profile views call these profiles."""
+        if views is None or not profiles:
+            return set()
+        clauses, params = views.names([kind for kind in _KINDS if views.has(kind)])
+        marks = ", ".join(["%s"] * len(profiles))
+        sql = f"WITH {clauses} SELECT DISTINCT KIND, WHO FROM names WHERE PROFILE IN ({marks})"
+        return {(kind, who) for kind, who in views.ask(sql, [*params, *profiles])}
+
+    # -- what happened ---------------------------------------------------------------------------------------------
+
+    def _rows(self, profiles: Sequence[str], limit: int) -> list[_Row]:
+        """Return the latest rows about some profiles."""
+        parts = []
+        for table in self._tables:
+            for machines in (False, True) if self._stage.has_machines(table) else (False,):
+                rows = self._stage.rows(
+                    table,
+                    first=self._first,
+                    until=self._until,
+                    orphans=None,
+                    profiles=profiles,
+                    machines=machines,
+                )
+                shown = f"{_RANKS[table]} AS RANK, {machines} AS BY_MACHINE, r.*"
+                parts.append(Staged(f"SELECT {shown} FROM ({rows.sql}) r", rows.params))
+        if not parts:
+            return []
+        everything = union(parts)
+        sql = _MOMENTS.format(rows=everything.sql, limit=int(limit))
+        return [_Row(*row) for row in self._session.rows(sql, everything.params)]
+
+    def _moments(self, rows: Sequence[_Row]) -> Iterator[tuple[tuple[int, int], Moment]]:
+        """Yield when, and what."""
+        messages = self._messages({(row.kind or "", row.message_id) for row in rows if row.message_id})
+        for row in rows:
+            chapter = LIFE[row.table]
+            what = f"{chapter.what} by a machine" if row.by_machine else chapter.what
+            if row.table == _ENTRIES and row.in_control:
+                what = "kept out by Braze"
+            moment = Moment(
+                at=datetime.fromtimestamp(int(row.moment), UTC),
+                what=what,
+                channel=chapter.channel,
+                kind=row.kind or "",
+                message_id=row.message_id or "",
+                message=messages.get((row.kind or "", row.message_id or ""), ""),
+                variation=row.variation or "",
+                detail=row.name or "",
+                amount=None if row.amount is None else float(row.amount),
+                currency=row.currency,
+            )
+            yield (int(row.moment), _RANKS[row.table]), moment
+
+    def _messages(self, ids: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the names of messages, as far as the share knows them."""
+        found: dict[tuple[str, str], str] = {}
+        for kind, table in _NAMES.items():
+            query = self._stage.names(table, sorted(one for of, one in ids if of == kind))
+            if query is not None:
+                rows = self._session.rows(query.sql, query.params)
+                found |= {(kind, one): name for one, name in rows if name}
+        return found
+
+    def _stays(
+        self, tables: Tables, key: tuple[str, str], user: str, names: set[tuple[str, str]]
+    ) -> Iterator[tuple[tuple[int, int], Moment]]:
+        """Yield when the user came into the cohort, and went."""
+        stays, params = stays_of(tables, key)
+        some = sorted(names)
+        named = " OR ".join(["USER_ID = %s", *(["ID_KIND = %s AND USER_ID = %s"] * len(some))])
+        found = self._session.rows(
+            f"SELECT HELD_OUT, START_AT, END_AT FROM ({stays}) s WHERE {named}",
+            [*params, user, *(value for pair in some for value in pair)],
+        )
+        for held, *edges in found:
+            what = "held out of the cohort" if held else "entered the cohort"
+            left = "held out no more" if held else "left the cohort"
+            ranks = (0, len(_RANKS) + 1)
+            for moment, words, rank in zip(edges, (what, left), ranks, strict=True):
+                if self._first <= moment < self._until:
+                    yield (int(moment), rank), Moment(at=datetime.fromtimestamp(int(moment), UTC), what=words)
+
+
+def cohort_timeline(
+    question: ImpactQuestion,
+    *,
+    session: Session,
+    tables: Tables,
+    workspace: str,
+    cohort_id: str,
+    now: datetime,
+) -> CohortTimeline:
+    """Return the days of a cohort: how many were in it, and how many of its users did what.
+
+    Counted are all days of whoever was in the cohort, or held out of it, at some time of the period: also those before
+    they came and after they left. Tables are made in the schema of the state tables, and are gone afterwards.
+
+    :param question: where the share is, of which days, and in which time zone.
+    :param session: a session whose role may read the share, and make tables in the state schema.
+    :param tables: names of the state tables, which are there.
+    :param workspace: key of the Braze workspace, as the ledger has it.
+    :param cohort_id: the cohort.
+    :param now: an aware moment; nothing after it has happened.
+    :raises SourceError: when the share cannot be read; with the SQL that helps.
+    """
+    return _Calendar(session, tables, question, (workspace, cohort_id), now).timeline()
+
+
+class _Calendar:
+    """The days of a cohort."""
+
+    def __init__(
+        self,
+        session: Session,
+        tables: Tables,
+        question: ImpactQuestion,
+        key: tuple[str, str],
+        now: datetime,
+    ) -> None:
+        self._session = session
+        self._question = question
+        inventory = read_inventory(session, question.source)
+        wanted = dict.fromkeys(table for some in DAY_FIGURES.values() for table in some)
+        self._there, self._missing = split_tables(inventory.columns, list(wanted))
+        self._stays = stays_of(tables, key)
+        first, last = question.days(now)
+        self._days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        self._now = int(now.timestamp()) + 1
+        self._measured = Days(
+            session,
+            tables,
+            inventory=inventory,
+            stage=Stage(inventory, app_group_id=question.app_group_id),
+            tellings=Tellings(inventory.columns),
+            question=question,
+            key=key,
+        )
+
+    def timeline(self) -> CohortTimeline:
+        known = {name: 0 if set(some) & set(self._there) else None for name, some in DAY_FIGURES.items()}
+        figures: dict[date, dict[str, int | None]] = {
+            day: {**dict.fromkeys(STAY_FIGURES, 0), **known} for day in self._days
+        }
+        for day, *numbers in self._stay_rows():
+            figures[day] |= {name: int(one) for name, one in zip(STAY_FIGURES, numbers, strict=True)}
+        with self._measured.prepared():
+            for first in range(0, len(self._days) if self._there else 0, DAYS_AT_ONCE):
+                for day, figure, users in self._day_rows(self._days[first : first + DAYS_AT_ONCE]):
+                    figures[day][figure] = int(users)
+        return CohortTimeline(
+            days=[CohortDay(day=day, figures=figures[day]) for day in self._days],
+            missing=self._missing,
+            notes=self._measured.notes,
+        )
+
+    def _starts(self, day: date) -> int:
+        return self._question.starts(day)
+
+    def _stay_rows(self) -> list[tuple[Any, ...]]:
+        """Return each day with STAY_FIGURES."""
+        stays, params = self._stays
+        days = ", ".join(
+            f"(CAST('{day.isoformat()}' AS DATE), {self._starts(day)}, {self._starts(day + _DAY)})"
+            for day in self._days
+        )
+        return self._session.rows(_STAYS.format(days=days, stays=stays), params)
+
+    def _day_rows(self, days: Sequence[date]) -> list[tuple[Any, ...]]:
+        """Return day, figure and users of some days that follow each other."""
+        source = self._measured.stage_life(
+            self._there, self._starts(days[0]), min(self._starts(days[-1] + _DAY), self._now)
+        )
+        told = ", ".join(
+            f"('{table}', '{name}')"
+            for name, tables in DAY_FIGURES.items()
+            for table in tables
+            if table in self._there
+        )
+        stays, params = self._stays
+        period = f"{self._starts(self._days[0])} AND START_AT < {self._starts(self._days[-1] + _DAY)}"
+        return self._session.rows(
+            f"SELECT {self._measured.day('s.MOMENT')} AS DAY, m.FIGURE, "
+            f"COUNT(DISTINCT p.ID_KIND || ':' || p.USER_ID) FROM {source} "
+            f"INNER JOIN (VALUES {told}) m (SRC, FIGURE) ON m.SRC = s.SRC "
+            f"INNER JOIN (SELECT DISTINCT ID_KIND, USER_ID FROM ({stays}) t WHERE END_AT >= {period}) c "
+            "ON c.ID_KIND = p.ID_KIND AND c.USER_ID = p.USER_ID GROUP BY 1, 2",
+            params,
+        )

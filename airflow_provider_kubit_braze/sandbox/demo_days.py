@@ -154,7 +154,7 @@ class Demo:
             behaviour=EFFECT,
         )
         self.say(
-            f"\nA campaign to {cohort}: Airflow triggered it, for Braze it means {truth.treated.users:,} users, and "
+            f"\nA campaign to {cohort}, sent by Airflow: in Braze it means {truth.treated.users:,} users, and "
             f"{truth.held_out.users:,} are held out."
         )
         self.say(f"  What they all did in the days after is {truth.rows:,} rows of the local data share.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DAYS = tuple(datetime.date(1997, 3, day) for day in (24, 25, 26))
 
 #: Who is held out, as the cohort file says it.
-HOLDOUTS = {"repeat_buyers": "20%", "lapsed_buyers": "20%"}
+HOLDOUTS = {"lapsed_buyers": "20%", "new_this_week": "20%"}
 
 COHORTS = ("repeat_buyers", "big_spenders", "lapsed_buyers", "new_this_week")
 

@@ -69,7 +69,7 @@ class Campaign:
 #: One whose effect is plain to see, and one whose cohort is small when the past goes back weeks.
 CAMPAIGNS: Final = (
     Campaign(
-        "repeat_buyers", DEFAULT_CAMPAIGN, "Thank you", replace(EFFECT, lift=0.5), datetime.timedelta(days=6)
+        "new_this_week", DEFAULT_CAMPAIGN, "Welcome", replace(EFFECT, lift=0.5), datetime.timedelta(days=6)
     ),
     Campaign("lapsed_buyers", "win-back", "Win back", EFFECT, datetime.timedelta(days=4)),
 )

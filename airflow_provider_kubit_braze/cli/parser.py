@@ -188,12 +188,40 @@ def _impact(parser: argparse.ArgumentParser) -> None:
         "--full-refresh", action="store_true", help="count all days anew, also those counted before"
     )
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML file to send on, too")
+    _timelines(parser)
     parser.add_argument(
         "--check",
         action="store_true",
         help="look which tables and columns the share has; one query, and no row of the share is read",
     )
     _json(parser)
+
+
+def _timelines(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--user", metavar="USER", action=_Timeline, help="tell the life of one user instead")
+    which.add_argument("--timeline", action=_Timeline, nargs=0, help="tell the days of the cohort instead")
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        default=200,
+        metavar="N",
+        help="with --user: the latest so many (default: 200)",
+    )
+
+
+class _Timeline(argparse.Action):
+    """Has the command run elsewhere."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values or (self.nargs == 0))
+        namespace.run = f"{_HERE}.timeline:timeline"
 
 
 def _reversal(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_kubit_braze.core.impact.life import (
     split_tables,
 )
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
-from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
 from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days, stays_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
@@ -287,7 +287,13 @@ def cohort_timeline(
     :param cohort_id: the cohort.
     :param now: an aware moment; nothing after it has happened.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
+    :raises CohortConfigError: when the first day is still to come.
     """
+    first, last = question.days(now)
+    if first > last:
+        raise CohortConfigError(
+            f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
+        )
     return _Calendar(session, tables, question, (workspace, cohort_id), now).timeline()
 
 

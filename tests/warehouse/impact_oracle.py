@@ -33,6 +33,9 @@ _DAY: Final = 86400
 #: Figures that react to a message of a channel, in the order in which they stand in for a reach.
 _REACTIONS: Final = ("delivered", "seen", "clicked")
 
+#: What no figure of an impact is taken from.
+_UNREAD: Final = (("control group", "experiment steps"), ("control group", "global"))
+
 FIGURE_NAMES: Final = ("reached", "sends", *_REACTIONS, "converted", "revenue", "opted_out")
 
 Message = tuple[str, str]
@@ -216,7 +219,9 @@ class Oracle:
             need.table
             for figure in FIGURES
             for need in figure.needs
-            if figure.name in told and table_in(self.share, need.table)
+            if figure.name in told
+            and (figure.name, figure.scope) not in _UNREAD
+            and table_in(self.share, need.table)
         ]
         return tables if self.question.goal == "purchase" else [*tables, EVENTS]
 
@@ -546,7 +551,8 @@ class Oracle:
                 own = _where(entries, [(said is True) == control for said in entries["IN_CONTROL_GROUP"]])
                 firsts += [(t, control, user) for t, user in self._first(own, message)]
         groups: dict[User, tuple[bool, float]] = {}
-        for moment, control, user in sorted(firsts):
+        # Of two rows of one second the one that keeps the user out counts.
+        for moment, control, user in sorted(firsts, key=lambda one: (one[0], not one[1])):
             groups.setdefault(user, (control, moment))
         if not any(control for control, _ in groups.values()):
             return None

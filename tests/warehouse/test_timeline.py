@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_provider_kubit_braze.core.impact.life import DAY_FIGURES, LIFE
-from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.core.impact.life import DAY_FIGURES, LIFE, STAY_FIGURES
+from airflow_provider_kubit_braze.core.impact.question import PURCHASE, ImpactQuestion
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
@@ -22,7 +24,9 @@ from tests.warehouse.impact_events import (
     add_rows,
     fill_share,
     fill_view,
+    make_world,
 )
+from tests.warehouse.impact_oracle import Oracle, read_stays
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -72,8 +76,8 @@ class Lives:
         add_rows(self.warehouse.session.connection, self.source, {f"USERS_{table}_SHARED": [{**row, **more}]})
 
     def stay(self, user: str, entered: str, left: str | None = None, **more: Any) -> None:
-        times = {"entered_at": text(entered), "left_at": left and text(left)}
-        self.warehouse.stay(user, **times, entered_import="none", **more)
+        times: dict[str, Any] = {"entered_at": text(entered), "left_at": left and text(left)}
+        self.warehouse.stay(user, **{**times, "entered_import": "none", **more})
 
     def question(self, **asked: Any) -> ImpactQuestion:
         return ImpactQuestion(source=self.source, app_group_id=APP_GROUP, **asked)
@@ -308,3 +312,90 @@ def test_the_work_tables_of_the_days_are_gone_afterwards(lives: Lives) -> None:
     )
     assert "COHORT_MEMBERSHIP" in {name for (name,) in rows}
     assert not [name for (name,) in rows if "WORK" in name]
+
+
+class OfDays(Oracle):
+    """Reads who is who in the days themselves, from the tables that are counted."""
+
+    @property
+    def scanned(self) -> list[str]:
+        return [table for some in DAY_FIGURES.values() for table in some if table in self.share]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about days, as the oracle wants it."""
+
+    since: date | None
+    until: date | None
+    timezone: str
+    app_group_id: str = APP_GROUP
+    campaigns: tuple[str, ...] = ()
+    canvases: tuple[str, ...] = ()
+    goal: str = PURCHASE
+    window: timedelta = timedelta(0)
+    currency: str | None = None
+
+
+def test_the_days_of_a_random_world_are_those_that_pandas_counts(warehouse: Warehouse) -> None:
+    asked = Asked(since=date(2026, 3, 2), until=date(2026, 3, 12), timezone="America/New_York")
+    world = make_world(5, journeys=150)
+    parts = ("BEHAVIORS", "EMAIL", "ORPHAN", "PUSH")
+    world.share = world.only([table for table in world.share if any(part in table for part in parts)])
+    share = SHARE.format(schema=warehouse.schema)
+    fill_share(warehouse.session.connection, share, world.share)
+    ledger = {"COHORT_MEMBERSHIP": world.membership, "IMPORT_RUN": world.runs}
+    add_rows(warehouse.session.connection, warehouse.schema, ledger)
+    found = cohort_timeline(
+        ImpactQuestion(
+            source=share,
+            app_group_id=APP_GROUP,
+            since=asked.since,
+            until=asked.until,
+            timezone=asked.timezone,
+        ),
+        session=warehouse.session,
+        tables=warehouse.tables,
+        workspace=WORKSPACE,
+        cohort_id=COHORT,
+        now=datetime(2026, 3, 21, tzinfo=UTC),
+    )
+    stays = read_stays(world.membership, world.runs, workspace=WORKSPACE, cohort_id=COHORT)
+    oracle = OfDays(world.share, stays, asked)
+    edges = [
+        int(datetime(2026, 3, number, tzinfo=ZoneInfo(asked.timezone)).timestamp()) for number in range(2, 14)
+    ]
+    users = {
+        stay.user for stay in stays if stay.start < edges[-1] and (stay.end is None or stay.end >= edges[0])
+    }
+    assert len(users) < len({stay.user for stay in stays})
+    for one, first, after in zip(found.days, edges, edges[1:], strict=False):
+        at_the_end = [
+            stay for stay in stays if stay.start < after and (stay.end is None or stay.end >= after)
+        ]
+        wanted: dict[str, int | None] = {
+            "members": len({stay.user for stay in at_the_end if not stay.held}),
+            "held_out": len({stay.user for stay in at_the_end if stay.held}),
+            "entered": len({stay.user for stay in stays if first <= stay.start < after and not stay.held}),
+            "left": len(
+                {
+                    stay.user
+                    for stay in stays
+                    if stay.end is not None and first <= stay.end < after and not stay.held
+                }
+            ),
+        }
+        for name, tables in DAY_FIGURES.items():
+            who: set[Any] = set()
+            for table in set(tables) & world.share.keys():
+                events = oracle.events(table)
+                if "SUBSCRIPTION_STATUS" in events:
+                    events = events[
+                        [str(said).lower() == "unsubscribed" for said in events["SUBSCRIPTION_STATUS"]]
+                    ]
+                who |= {
+                    user for user, day in zip(events["USER"], events["DAY"], strict=True) if day == one.day
+                }
+            wanted[name] = len(who & users)
+        assert dict(one.figures) == wanted, one.day
+    assert all(sum(one.figures[name] or 0 for one in found.days) for name in (*STAY_FIGURES, *DAY_FIGURES))

@@ -14,12 +14,11 @@ from airflow_provider_kubit_braze.core.impact.showing import (
     NOT_KNOWN,
     axis_of,
     before_after_rows,
-    both_figures,
+    effect_words,
     effects_of,
     figure,
     headline_of,
     kind_of,
-    lift_words,
     moment,
     name_of,
     period_of,
@@ -136,13 +135,10 @@ def _experiment(out: Console, experiment: Mapping[str, Any], *, said: str) -> No
     if (warning := ratio_warning(experiment)) and experiment["conversion"]["sentence"] != said:
         print_sentence(out, warning, style="red")
     for effect in effects_of(experiment):
-        name, sentence = MEASURES[effect["measure"]], effect["sentence"]
-        # Without an interval its own sentence says why, and no lift is told.
-        if lift := lift_words(effect):
-            print_sentence(out, f"{name}: {both_figures(effect, experiment['control_kind'])}: {lift}.")
-        elif sentence not in told:
-            print_sentence(out, f"{name}: {sentence}")
-            told.add(sentence)
+        words = effect_words(effect, experiment["control_kind"], said=said)
+        if words and words not in told:
+            print_sentence(out, f"{MEASURES[effect['measure']]}: {words}")
+            told.add(words)
         if axis := axis_of(effect):
             out.print(Text(f"{_INDENT}{_drawn(axis)}  {_ends(axis)}"), soft_wrap=True)
     if reached := reached_words(experiment):

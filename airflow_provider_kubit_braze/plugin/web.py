@@ -48,7 +48,7 @@ _REPORT_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-#: Bytes of a report; one of 20 messages and 90 days has half a million.
+#: Bytes of a report; one of 20 messages and 90 days has less than half a million.
 _REPORT_MOST: Final = 8_000_000
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DAYS = tuple(datetime.date(1997, 3, day) for day in (24, 25, 26))
 
 #: Who is held out, as the cohort file says it.
-HOLDOUTS = {"repeat_buyers": "20%", "lapsed_buyers": "20%"}
+HOLDOUTS = {"lapsed_buyers": "20%", "new_this_week": "20%"}
 
 COHORTS = ("repeat_buyers", "big_spenders", "lapsed_buyers", "new_this_week")
 
@@ -154,7 +154,7 @@ class Demo:
             behaviour=EFFECT,
         )
         self.say(
-            f"\nA campaign to {cohort}: Airflow triggered it, for Braze it means {truth.treated.users:,} users, and "
+            f"\nA campaign to {cohort}, sent by Airflow: in Braze it means {truth.treated.users:,} users, and "
             f"{truth.held_out.users:,} are held out."
         )
         self.say(f"  What they all did in the days after is {truth.rows:,} rows of the local data share.")

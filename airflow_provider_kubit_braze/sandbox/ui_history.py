@@ -69,7 +69,7 @@ class Campaign:
 #: One whose effect is plain to see, and one whose cohort is small when the past goes back weeks.
 CAMPAIGNS: Final = (
     Campaign(
-        "repeat_buyers", DEFAULT_CAMPAIGN, "Thank you", replace(EFFECT, lift=0.5), datetime.timedelta(days=6)
+        "new_this_week", DEFAULT_CAMPAIGN, "Welcome", replace(EFFECT, lift=0.5), datetime.timedelta(days=6)
     ),
     Campaign("lapsed_buyers", "win-back", "Win back", EFFECT, datetime.timedelta(days=4)),
 )
@@ -125,7 +125,7 @@ class Past:
         for _, step in sorted(steps, key=lambda one: one[0]):
             step()
         for dag_id, dag in bag.dags.items():
-            if dag_id.startswith(_IMPACT):
+            if dag_id.startswith(_IMPACT) and ticks[dag_id]:
                 self._measure(dag, ticks[dag_id][-1])
         self._compute(self._now)
         self._hand_over(f"{_IMPORT}{PAUSED}")

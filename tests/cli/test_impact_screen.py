@@ -84,7 +84,7 @@ def test_what_no_table_can_tell_is_a_question_mark_and_zero_a_zero(shown: Callab
     line = next(line for line in text.splitlines() if line.startswith("all channels"))
     assert line.split()[2:] == ["?", "?", "?", "0", "?", "?", "?"]
     assert "?: not known, as no table of the share can tell it." in text
-    assert "Nobody was held out" in text
+    assert "It cannot be said what the campaign caused" in text
 
 
 def test_several_messages_stand_side_by_side_first(shown: Callable[..., str]) -> None:

@@ -17,7 +17,11 @@ from airflow_provider_kubit_braze.sandbox.braze_settings import (
     DEFAULT_CANVAS,
     DEFAULT_REST_KEY,
 )
-from airflow_provider_kubit_braze.sandbox.braze_share import OTHER_APP_GROUP, make_share_tables
+from airflow_provider_kubit_braze.sandbox.braze_share import (
+    LATEST_DEFAULT,
+    OTHER_APP_GROUP,
+    make_share_tables,
+)
 from airflow_provider_kubit_braze.sandbox.campaign_life import (
     CHANNELS,
     ORDER_EVENT,
@@ -401,6 +405,16 @@ def test_the_rows_are_untidy(campaign: Share) -> None:
     assert min(row["TIME"] for row in deleted) > (AT + WINDOW).timestamp()
 
 
+def test_the_profile_view_names_everybody(campaign: Share) -> None:
+    rows = campaign.rows(LATEST_DEFAULT)
+    ours = {row["USER_ID"]: row["EXTERNAL_USER_ID"] for row in rows if row["APP_GROUP_ID"] == GROUP}
+
+    assert ours == {user["braze_id"]: user.get("external_id") for user in (*MEANT, *HELD_OUT, *OTHERS)}
+    assert {row["APP_GROUP_ID"] for row in rows} == {GROUP, OTHER_APP_GROUP}
+    (known,) = [row for row in rows if row["USER_ID"] == "h7" and row["APP_GROUP_ID"] == GROUP]
+    assert (known["EMAIL_ADDRESS"], known["ARCHIVED"]) == ("h7@example.org", False)
+
+
 def test_another_app_group_has_its_own_purchases(campaign: Share) -> None:
     rows = campaign.rows("USERS_BEHAVIORS_PURCHASE_SHARED")
     ours = {row["USER_ID"] for row in rows if row["APP_GROUP_ID"] == GROUP}
@@ -501,7 +515,7 @@ def test_what_is_in_the_share_stays(connection: SnowflakeConnection, empty: str)
         cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
         assert cursor.fetchall() == before
         cursor.execute(f"SHOW TABLES IN SCHEMA {empty}")
-        assert {row[1] for row in cursor.fetchall()} == catalogue().keys()
+        assert {row[1] for row in cursor.fetchall()} == {*catalogue(), LATEST_DEFAULT}
         cursor.execute("SHOW SCHEMAS IN DATABASE LIFE_SHARE")
         assert not [row[1] for row in cursor.fetchall() if "KUBIT" in row[1]]
     (mine,) = [row for row in share.rows("USERS_BEHAVIORS_PURCHASE_SHARED") if row["ID"] == "mine"]
@@ -518,7 +532,7 @@ def test_tables_and_columns_that_a_share_lacks_stay_lacking(connection: Snowflak
             cursor.execute(f"CREATE TABLE {share.name}.{table} (ID VARCHAR, USER_ID VARCHAR, TIME NUMBER)")
         cursor.execute('USE SCHEMA "DEMO"."PUBLIC"')
 
-    live(connection, share.name, meant=MEANT[:300], held_out=())
+    live(connection, share.name, meant=MEANT[:300], held_out=(), profiles=False)
 
     assert len(share.rows("USERS_MESSAGES_EMAIL_SEND_SHARED_ALL")) > 200
     assert share.rows("USERS_MESSAGES_EMAIL_CLICK_SHARED")[0].keys() == {"ID", "USER_ID", "TIME"}

@@ -47,12 +47,12 @@ cohorts:
     braze: {{attribute: in_markup}}
 """
 
-#: Cohort to the report that its measurement leaves; None: nothing.
-REPORTS = {
-    "repeat_buyers": {**several(), "cohort_id": "repeat_buyers", "cohort_name": "Repeat buyers"},
+#: Measurement to the report that it leaves, beside those of the sandbox's own cohorts; one leaves something else.
+REPORTS: dict[str, dict[str, Any]] = {
+    "several": {**several(), "cohort_id": "several"},
     "markup": {**hostile(), "cohort_id": "markup"},
-    "lapsed_buyers": report(),
-    "big_spenders": None,
+    "never": {**report(), "cohort_id": "never"},
+    "odd": {"rows": 5},
 }
 
 

@@ -15,7 +15,7 @@ from airflow.timetables.simple import NullTimetable
 REPORTS = Path(__file__).with_name("impact_reports.json")
 
 
-def measurement(cohort: str, report: dict[str, Any] | None) -> DAG:
+def measurement(cohort: str, report: dict[str, Any]) -> DAG:
     with DAG(
         f"kubit_braze_impact__{cohort}",
         schedule=NullTimetable(),
@@ -28,8 +28,7 @@ def measurement(cohort: str, report: dict[str, Any] | None) -> DAG:
             if context["dag_run"].conf.get("fail"):  # type: ignore[union-attr]
                 context["ti"].xcom_push(key="failed_because", value="The share cannot be read.")
                 raise RuntimeError
-            if report is not None:
-                context["ti"].xcom_push(key="impact", value=report)
+            context["ti"].xcom_push(key="impact", value=report)
             return "measured"
 
         measure()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, FloatRect, Page
 
     from tests.ui.conftest import Ui
 
@@ -46,27 +46,34 @@ def ended(ui: Ui, cohort: str, run: str) -> str:
 
 @pytest.fixture(scope="module")
 def measured(ui: Ui) -> None:
-    """Have all but one cohort measured."""
-    runs = {cohort: start(ui, cohort) for cohort in REPORTS if cohort != "lapsed_buyers"}
+    """Have all but one of them measured."""
+    runs = {cohort: start(ui, cohort) for cohort in REPORTS if cohort != "never"}
     assert {cohort: ended(ui, cohort, run) for cohort, run in runs.items()} == dict.fromkeys(runs, "success")
 
 
 pytestmark = pytest.mark.usefixtures("measured")
 
 
-def test_the_tab_is_beside_the_history_and_says_first_what_may_be_said(
+def test_the_tab_is_beside_the_history_and_shows_what_the_cohort_s_dag_has_found(
     ui: Ui, context_of: Callable[..., BrowserContext]
 ) -> None:
+    [run] = ui.ask("dags/kubit_braze_impact__repeat_buyers/dagRuns", params={"limit": 1, "state": "success"})[
+        "dag_runs"
+    ]
+    path = f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/measure_impact/xcomEntries/impact"
+    told = ui.ask(path, params={"stringify": "false"})["value"]
     page = context_of().new_page()
     page.goto(f"{ui.url}/plugin/kubit-braze#/cohort/repeat_buyers")
     frame = page.frame_locator("iframe")
     frame.get_by_role("navigation").get_by_role("link", name="Impact").click()
     expect(page).to_have_url(re.compile(r"#/cohort/repeat_buyers/impact$"))
     expect(frame.get_by_role("heading", name="Repeat buyers", level=1)).to_be_visible()
-    told = REPORTS["repeat_buyers"]["messages"][0]  # type: ignore[index]
-    sentence = told["experiments"][0]["conversion"]["sentence"]
-    expect(frame.locator(".verdict")).to_have_text(f"Raised{sentence}")
-    expect(frame.locator("svg.lift").first).to_have_attribute("aria-label", re.compile(r"^20\.0% more \(95%"))
+    expect(frame.locator(".facts").first).to_contain_text(f"Measured{told['measure']}")
+    if told["messages"]:
+        word, sentence, _ = showing.headline_of(told["messages"][0])
+        expect(frame.locator(".verdict")).to_have_text(f"{word}{sentence}")
+    else:
+        expect(frame.get_by_text("No message reached anybody of this cohort in these days.")).to_be_visible()
     expect(frame.get_by_role("link", name="Impact")).to_have_attribute("aria-current", "page")
     frame.get_by_role("link", name="History").click()
     expect(frame.get_by_role("region", name="Imports")).to_be_visible()
@@ -80,13 +87,28 @@ def test_the_list_leads_to_the_impact_of_the_cohorts_that_are_measured(
     expect(row_of(page, "New this week").get_by_role("link")).to_have_count(1)
     expect(page.get_by_text(re.compile("^5 cohorts"))).to_be_visible()
     row_of(page, "Lapsed buyers").get_by_role("link", name="Impact").click()
-    expect(page.get_by_text("The impact of this cohort was never measured.")).to_be_visible()
+    expect(page.get_by_text("purchase within 2d")).to_be_visible()
     page.get_by_role("link", name="All cohorts").click()
     expect(row_of(page, "Lapsed buyers")).to_be_visible()
 
 
+def box(page: Page, selector: str) -> FloatRect:
+    found = page.locator(selector).first.bounding_box()
+    assert found is not None
+    return found
+
+
+def test_what_may_be_said_comes_first_with_its_interval_drawn(open_page: Callable[..., Page]) -> None:
+    page = open_page("#/cohort/several/impact")
+    sentence = REPORTS["several"]["messages"][0]["experiments"][0]["conversion"]["sentence"]
+    expect(page.locator(".verdict")).to_have_text(f"Raised{sentence}")
+    expect(page.locator("svg.lift").first).to_have_attribute("aria-label", re.compile(r"^20\.0% more \(95%"))
+    zero, point, interval = (box(page, f"svg.lift .{name}") for name in ("zero", "point", "interval"))
+    assert zero["x"] < interval["x"] < point["x"] < interval["x"] + interval["width"]
+
+
 def test_every_message_can_be_chosen_and_shows_its_own_figures(open_page: Callable[..., Page]) -> None:
-    page = open_page("#/cohort/repeat_buyers/impact")
+    page = open_page("#/cohort/several/impact")
     funnel = page.get_by_role("region", name="From reached to converted")
     expect(funnel.get_by_role("row", name="Reached 2,100 100%")).to_be_visible()
     expect(funnel.get_by_role("row", name=f"Clicked 90 {percent(90 / 2100)}")).to_be_visible()
@@ -112,7 +134,7 @@ def test_every_message_can_be_chosen_and_shows_its_own_figures(open_page: Callab
 
 
 def test_a_figure_that_nobody_knows_is_not_a_zero(open_page: Callable[..., Page]) -> None:
-    page = open_page("#/cohort/repeat_buyers/impact")
+    page = open_page("#/cohort/several/impact")
     page.get_by_label("Campaign or Canvas").select_option("Nothing known, Campaign")
     expect(page.locator(".verdict")).to_contain_text("No comparison")
     funnel = page.get_by_role("region", name="From reached to converted")
@@ -130,6 +152,8 @@ def test_a_name_in_a_report_never_becomes_markup(open_page: Callable[..., Page],
     for place in ("channel", "variation", "label", "missing", "limits", "notes", "measure"):
         expect(page.locator(".impact")).to_contain_text(f"{place} {HOSTILE}")
     assert page.locator("main img, main script").count() == 0
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     with page.expect_download() as download:
         page.get_by_role("button", name="Report to send on").click()
     download.value.save_as(tmp_path / "report.html")
@@ -144,13 +168,13 @@ def test_a_name_in_a_report_never_becomes_markup(open_page: Callable[..., Page],
 def test_a_viewer_sees_the_impact_takes_the_report_and_may_not_measure(
     open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    page = open_page("#/cohort/repeat_buyers/impact", "vera", quiet=False)
+    page = open_page("#/cohort/several/impact", "vera", quiet=False)
     with page.expect_download() as download:
         page.get_by_role("button", name="Report to send on").click()
-    assert download.value.suggested_filename == "repeat_buyers-impact.html"
+    assert download.value.suggested_filename == "several-impact.html"
     download.value.save_as(tmp_path / "report.html")
     # Written where the terminal's is: the same report, to the letter.
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == impact_html(REPORTS["repeat_buyers"])  # type: ignore[arg-type]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == impact_html(REPORTS["several"])
     page.get_by_role("button", name="Measure now").click()
     expect(page.get_by_role("alert")).to_contain_text("Airflow does not let you do this")
 
@@ -158,7 +182,7 @@ def test_a_viewer_sees_the_impact_takes_the_report_and_may_not_measure(
 def test_a_cohort_is_measured_when_somebody_wants_it_and_the_page_waits_for_it(
     ui: Ui, open_page: Callable[..., Page]
 ) -> None:
-    page = open_page("#/cohort/lapsed_buyers/impact")
+    page = open_page("#/cohort/never/impact")
     expect(page.get_by_text("The impact of this cohort was never measured.")).to_be_visible()
     expect(page.get_by_role("button", name="Report to send on")).to_be_hidden()
     page.get_by_role("button", name="Measure now").click()
@@ -168,7 +192,7 @@ def test_a_cohort_is_measured_when_somebody_wants_it_and_the_page_waits_for_it(
     expect(page.locator(".note")).to_have_count(0)
 
     # One that fails afterwards is said, and what was known before stays.
-    assert ended(ui, "lapsed_buyers", start(ui, "lapsed_buyers", fail=True)) == "failed"
+    assert ended(ui, "never", start(ui, "never", fail=True)) == "failed"
     page.reload()
     expect(page.locator(".note.bad")).to_contain_text(re.compile("The measurement of .* failed"))
     expect(page.locator(".note.bad")).to_contain_text(
@@ -176,7 +200,7 @@ def test_a_cohort_is_measured_when_somebody_wants_it_and_the_page_waits_for_it(
     )
     expect(page.locator(".verdict")).to_contain_text("The campaign raised conversion")
     link = page.get_by_role("link", name="Its log").get_attribute("href") or ""
-    assert re.search(r"/dags/kubit_braze_impact__lapsed_buyers/runs/.+/tasks/measure_impact$", link)
+    assert re.search(r"/dags/kubit_braze_impact__never/runs/.+/tasks/measure_impact$", link)
 
 
 def test_what_cannot_be_shown_is_said(ui: Ui, open_page: Callable[..., Page]) -> None:
@@ -184,14 +208,14 @@ def test_what_cannot_be_shown_is_said(ui: Ui, open_page: Callable[..., Page]) ->
     expect(page.get_by_text("The impact of this cohort is not measured.")).to_be_visible()
     expect(page.locator("pre")).to_contain_text("impact: true")
     expect(page.get_by_role("button")).to_have_count(0)
-    page.goto(f"{ui.url}/kubit-braze/#/cohort/big_spenders/impact")
+    page.goto(f"{ui.url}/kubit-braze/#/cohort/odd/impact")
     expect(page.get_by_text("The last measurement left nothing that this page can show.")).to_be_visible()
 
 
 def test_whoever_may_not_read_what_a_task_left_is_told_so(ui: Ui, open_page: Callable[..., Page]) -> None:
     page = open_page("icon.svg", quiet=False)
     page.route("**/xcomEntries/**", lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
-    page.goto(f"{ui.url}/kubit-braze/#/cohort/repeat_buyers/impact")
+    page.goto(f"{ui.url}/kubit-braze/#/cohort/several/impact")
     expect(page.get_by_role("alert")).to_contain_text("does not let you see the measurements of this cohort")
 
 
@@ -205,14 +229,14 @@ def test_the_tab_takes_three_requests_and_none_before_it_is_opened(open_page: Ca
     assert [url for url in asked if "impact" in url] == []
     asked.clear()
     page.get_by_role("link", name="Impact").click()
-    expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.get_by_text("Last measured")).to_be_visible()
     page.wait_for_load_state("networkidle")
     assert len(asked) == 3, asked
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_accessibility_rule_is_broken(theme: str, open_page: Callable[..., Page]) -> None:
-    page = open_page("#/cohort/repeat_buyers/impact", color_scheme=theme)
+    page = open_page("#/cohort/several/impact", color_scheme=theme)
     expect(page.locator(".uplot")).to_have_count(4)
     page.get_by_text("Day by day as a table").click()
     check(page, f"impact-{theme}")
@@ -230,7 +254,7 @@ def test_the_report_to_send_on_is_readable_and_loads_nothing(
     # Only so that axe may be put into it.
     page = context_of(None, color_scheme=theme, bypass_csp=True).new_page()
     page.on("request", lambda request: pytest.fail(f"The report loads {request.url}."))
-    page.set_content(impact_html(REPORTS["repeat_buyers"]))  # type: ignore[arg-type]
+    page.set_content(impact_html(REPORTS["several"]))
     check(page, f"impact-report-{theme}")
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -281,6 +305,9 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
     for effect in effects:
         assert call(page, "liftWords", effect) == showing.lift_words(effect)
         assert call(page, "bothFigures", effect, "holdout") == showing.both_figures(effect, "holdout")
+        for said in ("", effect["sentence"]):
+            words = showing.effect_words(effect, "holdout", said=said)
+            assert call(page, "effectWords", effect, "holdout", said) == words
         axis, other = showing.axis_of(effect), call(page, "axisOf", effect)
         assert (axis is None) == (other is None)
         if axis:

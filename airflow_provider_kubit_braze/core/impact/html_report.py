@@ -15,7 +15,7 @@ from airflow_provider_kubit_braze.core.impact.showing import (
     VERDICTS,
     base_of,
     before_after_rows,
-    both_figures,
+    effect_words,
     effects_of,
     figure,
     headline_of,
@@ -197,12 +197,10 @@ def _experiment(experiment: Mapping[str, Any], *, said: str) -> str:
 
 def _effect(effect: Mapping[str, Any], control_kind: str, *, said: str) -> str:
     word, tone = VERDICTS[effect["verdict"]]
-    # Groups that cannot be compared have figures all the same; they would be read as an effect.
-    lift = lift_words(effect)
-    told = f"{both_figures(effect, control_kind)}: {lift}" if lift else effect["sentence"]
+    told = effect_words(effect, control_kind, said=said)
     return (
         f'<h4>{MEASURES[effect["measure"]]} <span class="word {tone}">{escape(word)}</span></h4>'
-        f"{_paragraph(told) if told != said else ''}{interval_svg(effect)}"
+        f"{_paragraph(told) if told else ''}{interval_svg(effect)}"
     )
 
 

@@ -143,8 +143,8 @@ def headline_of(message: Mapping[str, Any]) -> tuple[str, str, Tone]:
         return message["before_after"]["label"], message["before_after"]["sentence"], "care"
     return (
         "No comparison",
-        "Nobody was held out, so it cannot be said what the campaign caused. The figures below say what happened, and "
-        "not because of what.",
+        "It cannot be said what the campaign caused: nobody was held out, or the notes say what else is missing. The "
+        "figures below say what happened, and not because of what.",
         "care",
     )
 
@@ -177,6 +177,18 @@ def lift_words(effect: Mapping[str, Any]) -> str | None:
         joint = change_range(LiftInterval(**effect["joint_intervals"]["lift"]))
         said += f"; for all {effect['compared']} at once: {joint}"
     return f"{said})"
+
+
+def effect_words(effect: Mapping[str, Any], control_kind: str, *, said: str) -> str | None:
+    """Return what to say of an effect: its sentence, or where that was said already, its figures.
+
+    :param said: the sentence that stands above.
+    """
+    if effect["sentence"] != said:
+        return str(effect["sentence"])
+    lift = lift_words(effect)
+    # Groups that cannot be compared have figures all the same; they would be read as an effect.
+    return f"{both_figures(effect, control_kind)}: {lift}." if lift else None
 
 
 def axis_of(effect: Mapping[str, Any]) -> Axis | None:

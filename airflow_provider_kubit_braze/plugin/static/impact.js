@@ -5,7 +5,7 @@ import { dayCharts } from "./charts.js";
 import { refusal } from "./dialog.js";
 import { airflowLink, h, save, say, svg } from "./dom.js";
 import {
-  CONTROLS, FIGURES, MEASURES, MEASURE_TASK, NOT_KNOWN, VERDICTS, axisOf, baseOf, bothFigures, effectsOf, figureText,
+  CONTROLS, FIGURES, MEASURES, MEASURE_TASK, NOT_KNOWN, VERDICTS, axisOf, baseOf, effectWords, effectsOf, figureText,
   headlineOf, impactDag, isReport, kindOf, liftWords, nameOf, percent, ratioWarning, reachedWords, runsInShort, sizesOf,
   stepsOf, variationOf, waitingWords,
 } from "./impact_model.js";
@@ -51,12 +51,10 @@ function intervalOf(effect) {
 const word = ([text, tone]) => h("span", { class: `badge ${tone}` }, text);
 
 function effectOf(effect, experiment, said) {
-  // Groups that cannot be compared have figures all the same; they would be read as an effect.
-  const lift = liftWords(effect);
-  const told = lift ? `${bothFigures(effect, experiment.control_kind)}: ${lift}` : effect.sentence;
+  const told = effectWords(effect, experiment.control_kind, said);
   return h("div", { class: "effect" },
     h("h4", {}, MEASURES[effect.measure] ?? effect.measure, " ", word(VERDICTS[effect.verdict] ?? [effect.verdict, "plain"])),
-    told !== said && h("p", {}, told), intervalOf(effect));
+    told && h("p", {}, told), intervalOf(effect));
 }
 
 function experimentOf(experiment, said) {

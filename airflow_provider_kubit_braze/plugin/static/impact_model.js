@@ -91,6 +91,14 @@ export function bothFigures(effect, controlKind) {
   return `${amount(effect.treated)} ${what}, against ${amount(effect.control)} of ${CONTROLS[controlKind]}`;
 }
 
+// What to say of an effect: its sentence, or where that was said already, its figures. Groups that cannot be compared
+// have figures all the same; they would be read as an effect.
+export function effectWords(effect, controlKind, said) {
+  if (effect.sentence !== said) return effect.sentence;
+  const lift = liftWords(effect);
+  return lift && `${bothFigures(effect, controlKind)}: ${lift}.`;
+}
+
 // Where the interval lies: of the lift, or where the control group's figure is 0, of the difference.
 export function axisOf(effect) {
   const { intervals } = effect;
@@ -142,8 +150,8 @@ export function headlineOf(message) {
   return {
     word: "No comparison",
     tone: "care",
-    sentence: "Nobody was held out, so it cannot be said what the campaign caused. The figures below say what happened, " +
-      "and not because of what.",
+    sentence: "It cannot be said what the campaign caused: nobody was held out, or the notes say what else is missing. " +
+      "The figures below say what happened, and not because of what.",
   };
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,7 +69,7 @@ class World:
     def measure(self, **question: Any) -> dict[str, Any]:
         """Return the one message of the report."""
         report = measure_impact(
-            ImpactQuestion(source=self.share, app_group_id="g", since="2026-08-27", **question),
+            ImpactQuestion(source=self.share, app_group_id="g", since=date(2026, 8, 27), **question),
             session=self.session,
             tables=self._tables,
             workspace="w",

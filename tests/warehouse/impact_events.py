@@ -159,6 +159,7 @@ class _Maker:
         for person in self.people:
             self._life(person)
         self._controls()
+        self._late_reach()
         self._names()
         self._duplicates()
         self._strangers()
@@ -387,6 +388,16 @@ class _Maker:
                 for _ in range(self.random.choice((0, 0, 1, 2))):
                     moment = _MOMENT + self.random.choice((1, -1)) * self.random.choice(_DELTAS)
                     self._add(table, moment, person, **self._goods())
+
+    def _late_reach(self) -> None:
+        """Have the new messages go on after the days that are asked about, while outcomes still count."""
+        first, last = (int(datetime(2026, 3, day, tzinfo=UTC).timestamp()) for day in (8, 12))
+        for person in self.people:
+            for start, end in person.stays:
+                if end is None and first < start < last and self.random.random() < 0.5:
+                    moment = int(datetime(2026, 3, 16, 12, tzinfo=UTC).timestamp())
+                    message = {"CAMPAIGN_API_ID": NEW_MESSAGES[0]}
+                    self._add("USERS_MESSAGES_EMAIL_SEND", moment, person, **message)
 
     def _goods(self) -> Row:
         return {

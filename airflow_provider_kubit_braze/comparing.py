@@ -140,8 +140,12 @@ class Comparison:
         )
 
     def _described(self, compared: Sequence[Compared], until: int, currency: str | None) -> list[Compared]:
-        """Add before and after where there is no control group."""
-        described = [one for one in compared if one.run.first is not None and not one.experiments]
+        """Add before and after where nobody was held out, whomever Braze kept out."""
+        described = [
+            one
+            for one in compared
+            if one.run.first is not None and all(its.control_kind != "holdout" for its in one.experiments)
+        ]
         if not described:
             return list(compared)
         window = self.question.window_seconds
@@ -162,6 +166,8 @@ class Comparison:
             for shift in (-self.question.window_seconds, 0)
         )
         if not after.users:
+            if one.experiments:
+                return one
             return replace(one, not_judged=too_early(one.open_users, self._countable_on(one.run)))
         return replace(
             one,

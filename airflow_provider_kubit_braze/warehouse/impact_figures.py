@@ -63,7 +63,7 @@ met AS (
     SELECT DISTINCT u.ID_KIND, u.USER_ID
     FROM units u INNER JOIN {event} e ON e.ID_KIND = u.ID_KIND AND e.USER_ID = u.USER_ID
     WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.FIGURE = 'reached'{of_message}
-    AND e.MOMENT >= u.ANCHOR AND e.MOMENT < u.ANCHOR + {window} AND e.DAY <= %s
+    AND e.MOMENT >= u.ANCHOR AND e.MOMENT < u.ANCHOR + {window}
 )
 SELECT u.IN_CONTROL, u.ANCHOR + {window} > {until} AS IS_OPEN, COUNT(*) AS USERS,
     COUNT(CASE WHEN d.CONVERTED = 1 THEN 1 END) AS CONVERTERS,
@@ -286,9 +286,7 @@ class PeriodFigures:
             first=run.first,
         )
         of_outcomes = [] if outcomes else [*self._key, self._days[0]]
-        rows = self._session.rows(
-            sql, [*params, currency or "", *of_outcomes, *self._key, *ids, self._days[1]]
-        )
+        rows = self._session.rows(sql, [*params, currency or "", *of_outcomes, *self._key, *ids])
         groups: dict[bool, dict[bool, Sequence[Any]]] = {}
         for control, is_open, *numbers in rows:
             groups.setdefault(bool(control), {})[bool(is_open)] = numbers

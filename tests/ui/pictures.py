@@ -47,6 +47,8 @@ def _take(browser: Browser, url: str, theme: str) -> None:
     frame.get_by_role("link", name="Repeat buyers").click()
     expect(frame.locator(".uplot")).to_have_count(2)
     page.screenshot(path=IMAGES / f"ui-history-{theme}.png")
+    frame.get_by_role("link", name="All cohorts").click()
+    frame.get_by_role("link", name="New this week", exact=True).click()
     frame.get_by_role("navigation").get_by_role("link", name="Impact").click()
     expect(frame.locator(".verdict")).to_be_visible()
     page.screenshot(path=IMAGES / f"ui-impact-{theme}.png")

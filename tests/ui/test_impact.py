@@ -57,17 +57,17 @@ pytestmark = pytest.mark.usefixtures("measured")
 def test_the_tab_is_beside_the_history_and_shows_what_the_cohort_s_dag_has_found(
     ui: Ui, context_of: Callable[..., BrowserContext]
 ) -> None:
-    [run] = ui.ask("dags/kubit_braze_impact__repeat_buyers/dagRuns", params={"limit": 1, "state": "success"})[
+    [run] = ui.ask("dags/kubit_braze_impact__new_this_week/dagRuns", params={"limit": 1, "state": "success"})[
         "dag_runs"
     ]
     path = f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/measure_impact/xcomEntries/impact"
     told = ui.ask(path, params={"stringify": "false"})["value"]
     page = context_of().new_page()
-    page.goto(f"{ui.url}/plugin/kubit-braze#/cohort/repeat_buyers")
+    page.goto(f"{ui.url}/plugin/kubit-braze#/cohort/new_this_week")
     frame = page.frame_locator("iframe")
     frame.get_by_role("navigation").get_by_role("link", name="Impact").click()
-    expect(page).to_have_url(re.compile(r"#/cohort/repeat_buyers/impact$"))
-    expect(frame.get_by_role("heading", name="Repeat buyers", level=1)).to_be_visible()
+    expect(page).to_have_url(re.compile(r"#/cohort/new_this_week/impact$"))
+    expect(frame.get_by_role("heading", name="New this week", level=1)).to_be_visible()
     expect(frame.locator(".facts").first).to_contain_text(f"Measured{told['measure']}")
     if told["messages"]:
         word, sentence, _ = showing.headline_of(told["messages"][0])
@@ -84,7 +84,7 @@ def test_the_list_leads_to_the_impact_of_the_cohorts_that_are_measured(
     open_page: Callable[..., Page],
 ) -> None:
     page = open_page()
-    expect(row_of(page, "New this week").get_by_role("link")).to_have_count(1)
+    expect(row_of(page, "Repeat buyers").get_by_role("link")).to_have_count(1)
     expect(page.get_by_text(re.compile("^5 cohorts"))).to_be_visible()
     row_of(page, "Lapsed buyers").get_by_role("link", name="Impact").click()
     expect(page.get_by_text("purchase within 2d")).to_be_visible()
@@ -204,7 +204,7 @@ def test_a_cohort_is_measured_when_somebody_wants_it_and_the_page_waits_for_it(
 
 
 def test_what_cannot_be_shown_is_said(ui: Ui, open_page: Callable[..., Page]) -> None:
-    page = open_page("#/cohort/new_this_week/impact")
+    page = open_page("#/cohort/repeat_buyers/impact")
     expect(page.get_by_text("The impact of this cohort is not measured.")).to_be_visible()
     expect(page.locator("pre")).to_contain_text("impact: true")
     expect(page.get_by_role("button")).to_have_count(0)
@@ -223,8 +223,8 @@ def test_the_tab_takes_three_requests_and_none_before_it_is_opened(open_page: Ca
     asked: list[str] = []
     page = open_page("icon.svg")
     page.on("request", lambda request: asked.append(request.url) if "/api/v2/" in request.url else None)
-    page.goto(page.url.replace("icon.svg", "#/cohort/repeat_buyers"))
-    expect(page.locator(".uplot")).to_have_count(2)
+    page.goto(page.url.replace("icon.svg", "#/cohort/new_this_week"))
+    expect(page.get_by_role("region", name="Imports")).to_be_visible()
     page.wait_for_load_state("networkidle")
     assert [url for url in asked if "impact" in url] == []
     asked.clear()

@@ -33,13 +33,20 @@ TABLES: Final = tuple(dict.fromkeys(need.table for figure in FIGURES for need in
 # Both clocks change within: New York's on March 8 is the one that the tests use.
 _FIRST: Final = datetime(2026, 2, 20, tzinfo=UTC)
 _LAST: Final = datetime(2026, 3, 20, tzinfo=UTC)
-#: When most messages reached somebody first, unless chance brings an earlier reach: the day's start in New York.
+NOW: Final = datetime(2026, 3, 21, tzinfo=UTC)
+#: Tables that end earlier than the others: of what came later it is not known whether anybody did it.
+_ENDS: Final = {
+    "USERS_BEHAVIORS_PURCHASE": int(datetime(2026, 3, 18, 7, tzinfo=UTC).timestamp()),
+    "USERS_BEHAVIORS_CUSTOMEVENT": int(datetime(2026, 3, 11, 7, tzinfo=UTC).timestamp()),
+}
+#: When the new messages reached somebody first: the day's start in New York. All others began long before.
 _MOMENT: Final = int(datetime(2026, 3, 2, 5, tzinfo=UTC).timestamp())
 SINCE, UNTIL = datetime(2026, 3, 2, tzinfo=UTC).date(), datetime(2026, 3, 15, tzinfo=UTC).date()
 
 # A campaign and a Canvas share an id: the kind has to tell them apart.
 CAMPAIGNS: Final = ("camp-1", "camp-2 100%", "same-id")
 CANVASES: Final = ("canvas-1", "same-id")
+NEW_MESSAGES: Final = ("camp-1", "canvas-1")
 EVENTS: Final = ("signup", "Signup", "o'clock 100%")
 
 _ODD_NAMES: Final = ("ann", "Ann", "o'brien", "zoë", "100%", "%s", 'a"b', "back\\slash", "日本", "x;--")
@@ -119,8 +126,14 @@ def _created(row: Row) -> bool:
 
 @dataclass
 class _Person:
+    """Somebody whom Braze knows.
+
+    :param is_quiet: what they do of their own accord never says their external id.
+    """
+
     profile: str
     external_id: str | None
+    is_quiet: bool = False
     stays: list[tuple[int, int | None]] = field(default_factory=list)
 
 
@@ -134,14 +147,15 @@ class _Maker:
         self.imports = count(1)
         self.times = self._times()
         self.people = [
-            _Person(f"p{n:03}", self._external(n) if self.random.random() < 0.8 else None)
+            _Person(f"p{n:03}", self._external(n) if self.random.random() < 0.8 else None, n % 6 == 3)
             for n in range(users)
         ]
         self._ledger()
         self._merge()
+        self.members = [person for person in self.people if person.stays]
         self._first_reach()
-        for _ in range(journeys):
-            self._journey()
+        for n in range(journeys):
+            self._journey(n)
         for person in self.people:
             self._life(person)
         self._controls()
@@ -169,6 +183,11 @@ class _Maker:
                 names.append(("braze_id", person.profile))
             if n % 13 == 5:
                 names.append(("email", f"{person.profile}@example.com"))
+            if n % 13 == 7:
+                names.append(("phone", f"+1555{n:04}"))
+            if n % 8 == 4:
+                self._two_names(person)
+                names = []
             for name in names:
                 if all((one["ID_KIND"], one["USER_ID"]) != name for one in self.world.membership):
                     person.stays += self._stays(*name)
@@ -177,18 +196,36 @@ class _Maker:
                     "USER_ID": person.profile,
                     "EXTERNAL_USER_ID": person.external_id,
                     "EMAIL_ADDRESS": f"{person.profile}@example.com",
+                    "PHONE_NUMBER": f"+1555{n:04}",
                     "APP_GROUP_ID": APP_GROUP,
                     "TIME": 1,
                 }
             )
         for n in range(5):
             self._stays("external_id", f"nobody knows {n}")
+            # Of these no table says anything; one is called as somebody else is by another kind of name.
+            self._stays("user_alias", _ODD_NAMES[0] if n == 0 else f"alias {n}")
+            self._stays("device_id", f"device {n}")
         # Other cohorts and workspaces are none of ours.
         for row in self.world.membership[:6]:
             other = {"COHORT_ID": "others"} if row["HELD_OUT"] else {"WORKSPACE": "another"}
             self.world.membership.append(
                 {**row, "HELD_OUT": False, "ENTERED_AT": "2026-01-01 00:00:00", "LEFT_AT": None, **other}
             )
+
+    def _two_names(self, person: _Person) -> None:
+        """Have the ledger know somebody by two names, of which one left for good and the other came later."""
+        names = [("braze_id", person.profile)]
+        if person.external_id:
+            names.append(("external_id", person.external_id))
+        self.random.shuffle(names)
+        middle = self.random.choice([moment for moment in self.times if moment > _MOMENT][:120])
+        for name, before in zip(names, (True, False), strict=False):
+            if any((one["ID_KIND"], one["USER_ID"]) == name for one in self.world.membership):
+                continue
+            start = self.random.choice([moment for moment in self.times if (moment < middle) == before])
+            held = self.random.random() < self.held
+            person.stays.append(self._stay(*name, start, max(middle, start + 1) if before else None, held))
 
     def _stays(self, kind: str, user: str) -> list[tuple[int, int | None]]:
         number = self.random.choice((1, 1, 1, 2, 3))
@@ -198,27 +235,30 @@ class _Maker:
         for n in range(number):
             start, end = moments[2 * n], moments[2 * n + 1]
             is_open = n == number - 1 and self.random.random() < 0.6
-            fraction = self.random.choice((0, 0, 0, 0, 0.25))
-            import_id = self._import(start)
-            self.world.membership.append(
-                {
-                    "WORKSPACE": WORKSPACE,
-                    "COHORT_ID": COHORT,
-                    "PLACE": self.random.choice(("attribute:a", "attribute:a", "partner:b")),
-                    "ID_KIND": kind,
-                    "USER_ID": user,
-                    "ENTERED_AT": _text(start + fraction),
-                    "LEFT_AT": None if is_open else _text(end + fraction),
-                    "ENTERED_RUN": "run",
-                    "ENTERED_IMPORT": import_id,
-                    "HELD_OUT": held,
-                }
-            )
-            found.append((start, None if is_open else end))
+            found.append(self._stay(kind, user, start, None if is_open else end, held))
             # Held out once, treated later, and the other way round.
             if self.held and self.random.random() < 0.3:
                 held = not held
         return found
+
+    def _stay(self, kind: str, user: str, start: int, end: int | None, held: bool) -> tuple[int, int | None]:
+        fraction = self.random.choice((0, 0, 0, 0, 0.25))
+        import_id = self._import(start)
+        self.world.membership.append(
+            {
+                "WORKSPACE": WORKSPACE,
+                "COHORT_ID": COHORT,
+                "PLACE": self.random.choice(("attribute:a", "attribute:a", "partner:b")),
+                "ID_KIND": kind,
+                "USER_ID": user,
+                "ENTERED_AT": _text(start + fraction),
+                "LEFT_AT": None if end is None else _text(end + fraction),
+                "ENTERED_RUN": "run",
+                "ENTERED_IMPORT": import_id,
+                "HELD_OUT": held,
+            }
+        )
+        return start, end
 
     def _import(self, start: int) -> str:
         import_id = f"i{next(self.imports)}"
@@ -241,7 +281,7 @@ class _Maker:
         orphans: list[_Person] = []
         for n, (chain, heir) in enumerate((("a", 3), ("ab", 7), ("abc", 12), ("a", 15), ("ab", 30))):
             survivor = self.people[heir]
-            members = [_Person(f"orphan-{n}{one}", None, survivor.stays) for one in chain]
+            members = [_Person(f"orphan-{n}{one}", None, stays=survivor.stays) for one in chain]
             for old, new in zip(members, [*members[1:], survivor], strict=True):
                 self._add("USERS_USERORPHAN", self._time(), old, ORPHANED_BY_ID=new.profile)
             orphans += members
@@ -298,11 +338,12 @@ class _Maker:
 
     def _row(self, table: str, moment: int, person: _Person, **more: Any) -> Row:
         name = f"{table}_SHARED"
+        is_named = self.random.random() < self.named and not (person.is_quiet and table in _ENDS)
         columns = catalogue()[name]
         row: Row = {
             "ID": f"e{next(self.ids)}",
             "USER_ID": person.profile,
-            "EXTERNAL_USER_ID": person.external_id if self.random.random() < self.named else None,
+            "EXTERNAL_USER_ID": person.external_id if is_named else None,
             "APP_GROUP_ID": APP_GROUP,
             "TIME": moment,
             "SF_CREATED_AT": _text(moment + self.random.choice((30, 600, 7200, 172800)), zone="+00:00"),
@@ -312,11 +353,10 @@ class _Maker:
         }
         return {column: value for column, value in row.items() if column in columns}
 
-    def _add(self, table: str, moment: int, person: _Person, **more: Any) -> Row:
+    def _add(self, table: str, moment: int, person: _Person, **more: Any) -> None:
         # Nothing is later than the last row of each table.
-        row = self._row(table, min(moment, int(_LAST.timestamp()) - 1), person, **more)
-        self.world.share[f"{table}_SHARED"].append(row)
-        return row
+        if moment < _ENDS.get(table, int(_LAST.timestamp())):
+            self.world.share[f"{table}_SHARED"].append(self._row(table, moment, person, **more))
 
     def _message(self) -> Row:
         """Return the columns that name a message; now and then none, or both."""
@@ -339,9 +379,8 @@ class _Maker:
     def _first_reach(self) -> None:
         """Have most messages reach somebody at one moment, from which on the outcomes of those inside count."""
         inside = [one for one in self.people if any(_spans(stay, _MOMENT) for stay in one.stays)]
-        for column, ids in (("CAMPAIGN_API_ID", CAMPAIGNS[:2]), ("CANVAS_API_ID", CANVASES[:1])):
-            for message in ids:
-                person = self.random.choice(inside)
+        for column, message in zip(("CAMPAIGN_API_ID", "CANVAS_API_ID"), NEW_MESSAGES, strict=True):
+            for person in self.random.sample(inside, 3):
                 self._add("USERS_MESSAGES_EMAIL_SEND", _MOMENT, person, **{column: message})
         for person in inside:
             for table in ("USERS_BEHAVIORS_PURCHASE", "USERS_BEHAVIORS_CUSTOMEVENT"):
@@ -357,18 +396,27 @@ class _Maker:
             "NAME": self.random.choice(EVENTS),
         }
 
-    def _journey(self) -> None:
+    def _journey(self, number: int) -> None:
         """Have a message sent to somebody, and what may come of it, in and out of order."""
-        person = self.random.choice(self.people)
-        channel = self.random.choice((*_CHANNELS, "email", "email", "push", "push", "push"))
+        person = self.random.choice(self.members if number % 8 else self.people)
+        channels = (*_CHANNELS, "email", "email", "push", "push", "push")
+        channel = channels[number % len(channels)]
         tables = _CHANNELS[channel]
         message = self._message()
+        moments = [self._time_of(person) for _ in range(8)]
+        if {message.get("CAMPAIGN_API_ID"), message.get("CANVAS_API_ID")} & set(NEW_MESSAGES):
+            moments = [moment for moment in moments if moment > _MOMENT + 60]
+        if not moments:
+            return
+        moment = moments[0]
         device = {
             "DEVICE_ID": self.random.choice(("d1", "d2", None)),
             "DISPATCH_ID": self.random.choice(("x", None)),
         }
-        moment = self._time_of(person)
         sends = self.random.choice((0, 1, 1, 1, 1, 2, 3))
+        if message.get("CANVAS_API_ID") and self.random.random() < 0.4:
+            entered = moment - self.random.choice((0, 60, 3599, 3600, 86400))
+            self._add("USERS_CANVAS_ENTRY", entered, person, **message, IN_CONTROL_GROUP=False)
         for n in range(sends):
             again = (
                 {}
@@ -501,13 +549,19 @@ class _Maker:
                 rows.append({**row, "ID": f"e{next(self.ids)}", "APP_GROUP_ID": OTHER_APP_GROUP})
 
     def _last(self) -> None:
-        """End each table with a row of the same moment: until then the share's data reach, whatever tables it has."""
+        """End each table with nobody's row, and the goals' with others that say nothing of how far they reach."""
         nobody = _Person("the last", None)
         plain = {"MACHINE_OPEN": None, "IS_SUSPECTED_BOT_CLICK": None, "NAME": "the end", "CURRENCY": "USD"}
         for table in TABLES:
-            row = self._row(table.removesuffix("_SHARED"), int(_LAST.timestamp()), nobody, **plain)
-            if table != "USERS_USERORPHAN_SHARED":
-                self.world.share[table].append(row)
+            if table == "USERS_USERORPHAN_SHARED":
+                continue
+            name = table.removesuffix("_SHARED")
+            end = _ENDS.get(name, int(_LAST.timestamp()))
+            self.world.share[table].append(self._row(name, end, nobody, **plain))
+            if name in _ENDS:
+                theirs = {**self._row(name, end + 7200, nobody, **plain), "APP_GROUP_ID": OTHER_APP_GROUP}
+                to_come = self._row(name, int(NOW.timestamp()) + 3600, nobody, **plain)
+                self.world.share[table] += [theirs, to_come]
 
 
 def _spans(stay: tuple[int, int | None], moment: int) -> bool:
@@ -571,7 +625,7 @@ def add_rows(connection: SnowflakeConnection, schema: str, rows: Mapping[str, Se
 
 def fill_view(connection: SnowflakeConnection, share: str, rows: Iterable[Row]) -> None:
     """Give a share the view that names its users."""
-    texts = ("USER_ID", "EXTERNAL_USER_ID", "EMAIL_ADDRESS", "APP_GROUP_ID")
+    texts = ("USER_ID", "EXTERNAL_USER_ID", "EMAIL_ADDRESS", "PHONE_NUMBER", "APP_GROUP_ID")
     columns = ", ".join((*(f"{name} VARCHAR" for name in texts), "TIME NUMBER(38,0)"))
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TABLE {share}.{LATEST_DEFAULT} ({columns})")

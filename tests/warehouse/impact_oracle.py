@@ -27,6 +27,10 @@ UNSUBSCRIBE: Final = "USERS_MESSAGES_EMAIL_UNSUBSCRIBE_SHARED"
 SPAM: Final = "USERS_MESSAGES_EMAIL_MARKASSPAM_SHARED"
 BOUNCES: Final = "USERS_MESSAGES_PUSHNOTIFICATION_BOUNCE_SHARED"
 
+#: Kinds that no table of a share names, and those that only its profile views do.
+_NAMELESS: Final = ("user_alias", "device_id")
+_OF_VIEWS: Final = {"email": "EMAIL_ADDRESS", "phone": "PHONE_NUMBER"}
+
 #: A bounce that comes later than this after a push says nothing of it.
 _DAY: Final = 86400
 
@@ -89,7 +93,7 @@ class Sums:
 class Compared:
     """An experiment.
 
-    :param reached: of the treated, those with a counted reach in the period.
+    :param reached: of the treated, those with a counted reach in their own outcome period.
     :param open_users: left out, as their outcome period is not over.
     """
 
@@ -134,6 +138,7 @@ class Oracle:
     :param stays: the cohort's, held out or not.
     :param question: what is asked, with both days.
     :param views: rows of a profile view.
+    :param now: what is later has not happened; None: nothing is.
     """
 
     def __init__(
@@ -142,15 +147,18 @@ class Oracle:
         stays: Sequence[Stay],
         question: Question,
         views: Sequence[Row] = (),
+        now: datetime | None = None,
     ) -> None:
         self.share = share
         self.stays = stays
         self.question = question
         self.views = views
+        self.now = None if now is None else now.timestamp()
         self.window = int(question.window.total_seconds())
         there = {name: catalogue()[name.removesuffix("_ALL")].keys() for name in share}
         self.possible = {(one.figure.name, one.figure.scope) for one in judge(there) if one.possible}
         self.read: dict[str, pd.DataFrame] = {}
+        self.about: dict[str, pd.DataFrame] = {}
 
     # -- which rows count ------------------------------------------------------------------------------------------
 
@@ -182,24 +190,55 @@ class Oracle:
             profile = self.heirs[profile]
         return profile
 
-    @cached_property
-    def owners(self) -> dict[str, User]:
-        """Surviving profile -> the ledger user that it is."""
+    def named(self, tables: Iterable[str]) -> dict[str, set[User]]:
+        """Return surviving profile -> the ledger users that it is.
+
+        :param tables: whose rows say what a profile's external id is.
+        """
         ledger = {stay.user for stay in self.stays}
         names: dict[str, set[User]] = {}
         for kind, user in ledger:
             if kind == "braze_id":
                 names.setdefault(self.survivor(user), set()).add((kind, user))
-        for table in self.scanned:
+        for table in tables:
             rows = self.measured_days(self.rows(table))
             if "EXTERNAL_USER_ID" in rows:
                 for profile, external in zip(rows["USER_ID"], rows["EXTERNAL_USER_ID"], strict=True):
                     if external is not None:
                         names.setdefault(self.survivor(profile), set()).add(("external_id", external))
         for row in self.views:
-            for kind, column in (("external_id", "EXTERNAL_USER_ID"), ("email", "EMAIL_ADDRESS")):
+            for kind, column in {"external_id": "EXTERNAL_USER_ID", **_OF_VIEWS}.items():
                 names.setdefault(self.survivor(row["USER_ID"]), set()).add((kind, row[column]))
-        return {profile: min(some & ledger) for profile, some in names.items() if some & ledger}
+        return {profile: some & ledger for profile, some in names.items() if some & ledger}
+
+    @cached_property
+    def people(self) -> dict[str, set[User]]:
+        """Who is who to the funnel."""
+        return self.named(self.scanned)
+
+    @cached_property
+    def owners(self) -> dict[str, User]:
+        """Surviving profile -> the ledger user who stands for it in the funnel."""
+        return {profile: self.standing(users) for profile, users in self.people.items()}
+
+    @cached_property
+    def doers(self) -> dict[str, User]:
+        """Surviving profile -> the ledger user who did what it did. Messages name nobody: not all are sent any."""
+        tables = [PURCHASES] if self.question.goal == "purchase" else [PURCHASES, EVENTS]
+        return {profile: self.standing(users) for profile, users in self.named(tables).items()}
+
+    def standing(self, users: Iterable[User]) -> User:
+        """Return who of a profile's ledger users stands for it: whose stays end last."""
+        return min(users, key=lambda user: (-self.ends[user], user))
+
+    @cached_property
+    def ends(self) -> dict[User, float]:
+        """Ledger user -> when the last stay ends."""
+        found: dict[User, float] = {}
+        for stay in self.stays:
+            end = float("inf") if stay.end is None else stay.end
+            found[stay.user] = max(end, found.get(stay.user, end))
+        return found
 
     def measured_days(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of the period, and of the days around it that a window may reach into."""
@@ -225,10 +264,15 @@ class Oracle:
         ]
         return tables if self.question.goal == "purchase" else [*tables, EVENTS]
 
-    def events(self, table: str) -> pd.DataFrame:
-        """Return the rows of ledger users, as USER, T, KIND, MESSAGE, VARIATION and the table's own columns."""
+    def events(self, table: str, owners: Mapping[str, User] | None = None) -> pd.DataFrame:
+        """Return the rows of ledger users: USER, PROFILE, T, KIND, MESSAGE, VARIATION and the table's own columns.
+
+        :param owners: who is who; None: as the funnel has it.
+        """
+        owners = self.owners if owners is None else owners
         rows = self.rows(table).copy()
-        rows["USER"] = _objects(rows, [self.owners.get(self.survivor(one)) for one in rows["USER_ID"]])
+        rows["PROFILE"] = _objects(rows, [self.survivor(one) for one in rows["USER_ID"]])
+        rows["USER"] = _objects(rows, [owners.get(one) for one in rows["PROFILE"]])
         rows = _where(rows, [user is not None for user in rows["USER"]]).copy()
         rows["T"] = rows["TIME"].astype("int64")
         zone = ZoneInfo(self.question.timezone)
@@ -243,21 +287,28 @@ class Oracle:
         return rows.reset_index(drop=True)
 
     def during_a_stay(self, events: pd.DataFrame) -> pd.DataFrame:
-        """Return those that lie inside a stay of a user who is treated."""
+        """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is."""
+        treated: dict[User, list[Stay]] = {}
+        for stay in self.stays:
+            if not stay.held:
+                treated.setdefault(stay.user, []).append(stay)
         inside = [
             any(
-                stay.user == user
-                and not stay.held
-                and stay.start <= moment
-                and (stay.end is None or moment < stay.end)
-                for stay in self.stays
+                stay.start <= moment and (stay.end is None or moment < stay.end)
+                for user in self.people[profile]
+                for stay in treated.get(user, ())
             )
-            for user, moment in zip(events["USER"], events["T"], strict=True)
+            for profile, moment in zip(events["PROFILE"], events["T"], strict=True)
         ]
         return _where(events, inside).reset_index(drop=True)
 
     def about_messages(self, table: str) -> pd.DataFrame:
         """Return a table's counted rows that are about a message that is asked for."""
+        if table not in self.about:
+            self.about[table] = self._about_messages(table)
+        return self.about[table]
+
+    def _about_messages(self, table: str) -> pd.DataFrame:
         events = self.during_a_stay(self.events(table))
         campaigns, canvases = self.question.campaigns, self.question.canvases
         asked = [
@@ -281,7 +332,16 @@ class Oracle:
         [needs] = [one.needs for one in FIGURES if (one.name, one.scope) == (figure, channel)]
         if (figure, channel) == ("delivered", "push"):
             sends, bounces = self.about_messages(needs[0].table), self.events(BOUNCES)
-            return _where(sends, [not _bounced(send, bounces) for send in sends.to_dict("records")])
+            times: dict[tuple[Any, ...], list[int]] = {}
+            for bounce in bounces.to_dict("records"):
+                times.setdefault(_push(bounce), []).append(bounce["T"])
+            return _where(
+                sends,
+                [
+                    not any(0 <= t - send["T"] < _DAY for t in times.get(_push(send), ()))
+                    for send in sends.to_dict("records")
+                ],
+            )
         return pd.concat([self.about_messages(need.table) for need in needs], ignore_index=True)
 
     @cached_property
@@ -431,41 +491,54 @@ class Oracle:
 
     # -- the experiment ----------------------------------------------------------------------------------------------
 
-    @cached_property
+    def latest(self, tables: Iterable[str]) -> int | None:
+        """Return the moment of the last row of some tables, whoever's and whatever it is."""
+        times = [int(t) for table in tables for t in self.rows(table)["TIME"]]
+        return max((t for t in times if self.now is None or t <= self.now), default=None)
+
+    @property
     def data_until(self) -> int | None:
         """The moment of the share's last row."""
-        times = [int(self.rows(table)["TIME"].max()) for table in self.scanned if len(self.rows(table))]
-        return max(times, default=None)
+        return self.latest(self.scanned)
+
+    @cached_property
+    def goal_until(self) -> int | None:
+        """The moment until which the share would have the goal."""
+        return self.latest([PURCHASES if self.question.goal == "purchase" else EVENTS])
 
     @cached_property
     def goals(self) -> pd.DataFrame:
         """Every goal event of ledger users."""
         if self.question.goal == "purchase":
-            return self.events(PURCHASES)
-        events = self.events(EVENTS)
+            return self.events(PURCHASES, self.doers)
+        events = self.events(EVENTS, self.doers)
         return events[events["NAME"] == self.question.goal]
 
     @cached_property
     def purchases(self) -> pd.DataFrame:
         """Every purchase of ledger users that has a price."""
-        rows = self.events(PURCHASES)
+        rows = self.events(PURCHASES, self.doers)
         return _where(rows, [price is not None for price in rows["PRICE"]])
 
     @cached_property
     def currency(self) -> str | None:
         """The currency that revenue is judged in."""
-        counts = self.events(PURCHASES)["CURRENCY"].value_counts()
-        return self.question.currency or (str(counts.index[0]) if len(counts) else None)
+        first = self.question.since
+        assert first is not None
+        rows = self.measured_days(self.events(PURCHASES, self.doers))
+        rows = _where(rows, [day >= first for day in rows["DAY"]])
+        counts = sorted((-number, name) for name, number in rows["CURRENCY"].value_counts().items())
+        return self.question.currency or (counts[0][1] if counts else None)
 
     @property
     def can_compare(self) -> bool:
-        """Whether the share has what tells the goal."""
+        """Whether the share has what tells the goal, and anything in it."""
         goal = (
             ("revenue", "purchases")
             if self.question.goal == "purchase"
             else ("life of a user", "custom events")
         )
-        return goal in self.possible
+        return goal in self.possible and self.goal_until is not None
 
     def run_of(self, message: Message | None) -> tuple[int, int] | None:
         """Return the first and the last moment in the period at which a message reached somebody."""
@@ -477,36 +550,69 @@ class Oracle:
             reaches = reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
         return (int(reaches["T"].min()), int(reaches["T"].max())) if len(reaches) else None
 
+    def began_before(self, message: Message | None) -> bool:
+        """Whether a message had reached somebody before the period, in the days that are measured for its sake."""
+        first = self.question.since
+        assert first is not None
+        asked = self.messages if message is None else [message]
+        before = self.measured_days(self.reaches.assign(TIME=self.reaches["T"]))
+        return any(
+            day < first and (kind, one) in asked
+            for day, kind, one in zip(before["DAY"], before["KIND"], before["MESSAGE"], strict=True)
+        )
+
+    def is_nameable(self, user: User) -> bool:
+        """Whether the share can say anything of a user of this kind."""
+        return user[0] not in _NAMELESS and (bool(self.views) or user[0] not in _OF_VIEWS)
+
     def units(self, message: Message | None) -> dict[User, tuple[bool, float]]:
         """Return who takes part -> held out, and the moment from which on outcomes count."""
         run = self.run_of(message)
         found: dict[User, tuple[bool, float]] = {}
         if run is None:
             return found
+        first = self.question.since
+        assert first is not None
+        midnight = datetime(first.year, first.month, first.day, tzinfo=ZoneInfo(self.question.timezone))
+        # What those did who were there before is what the message may have made of them already.
+        since = midnight.timestamp() if self.began_before(message) else float("-inf")
         for stay in self.stays:
             overlaps = stay.start <= run[1] and (stay.end is None or stay.end > run[0])
-            if overlaps and stay.user not in found:
+            if overlaps and stay.start >= since and self.is_nameable(stay.user) and stay.user not in found:
                 found[stay.user] = (stay.held, max(stay.start, run[0]))
         return found
 
     def experiment(self, message: Message | None) -> Compared:
         """Return the groups of the cohort's own experiment."""
-        units = self.units(message)
+        return self._compared(message, self.units(message))
+
+    def _compared(self, message: Message | None, units: Mapping[User, tuple[bool, float]]) -> Compared:
         closed = {user: unit for user, unit in units.items() if self.is_over(unit[1])}
-        rows = self.of(message)
-        reached = set(rows[rows["FIGURE"] == "reached"]["USER"])
         treated = {user: anchor for user, (held, anchor) in closed.items() if not held}
         control = {user: anchor for user, (held, anchor) in closed.items() if held}
+        reaches = self.known_reaches(message)
+        reached = {
+            user
+            for user, t in zip(reaches["USER"], reaches["T"], strict=True)
+            if user in treated and 0 <= t - treated[user] < self.window
+        }
         return Compared(
             treated=self.sums(treated),
             control=self.sums(control),
-            reached=len(reached & treated.keys()),
+            reached=len(reached),
             open_users=len(units) - len(closed),
         )
 
+    def known_reaches(self, message: Message | None) -> pd.DataFrame:
+        """Return the reaches of a message, or of all, without what stands in for one."""
+        reaches = self.reaches[self.reaches["KNOWN"].astype(bool)]
+        if message is None:
+            return reaches
+        return reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+
     def is_over(self, anchor: float) -> bool:
         """Whether the data reach as far as an outcome period."""
-        return self.data_until is not None and anchor + self.window <= self.data_until
+        return self.goal_until is not None and anchor + self.window <= self.goal_until
 
     def sums(self, anchors: Mapping[User, float], *, before: bool = False) -> Sums:
         """Return the sums of a group.
@@ -539,12 +645,17 @@ class Oracle:
         return self.sums(anchors, before=True), self.sums(anchors)
 
     def braze_control(self, message: Message) -> Compared | None:
-        """Return the groups that Braze itself made for a campaign or a Canvas; None when it kept nobody out."""
+        """Return the groups that Braze itself made for a campaign or a Canvas; None when it kept nobody out.
+
+        None also when it is not known whom the campaign reached: who only clicked cannot stand for them.
+        """
         firsts: list[tuple[int, bool, User]] = []
         if message[0] == "campaign":
+            if self.figures(self.of(message))["reached"] is None:
+                return None
             controls = self.about_messages(CONTROLS)
             firsts += [(t, True, user) for t, user in self._first(controls, message)]
-            firsts += [(t, False, user) for t, user in self._first(self.reaches, message)]
+            firsts += [(t, False, user) for t, user in self._first(self.known_reaches(message), message)]
         else:
             entries = self.about_messages(ENTRIES)
             for control in (True, False):
@@ -556,21 +667,7 @@ class Oracle:
             groups.setdefault(user, (control, moment))
         if not any(control for control, _ in groups.values()):
             return None
-        closed = {user: one for user, one in groups.items() if self.is_over(one[1])}
-        rows = self.of(message)
-        treated = {user: moment for user, (control, moment) in closed.items() if not control}
-        return Compared(
-            treated=self.sums(treated),
-            control=self.sums({user: moment for user, (control, moment) in closed.items() if control}),
-            reached=len(
-                {
-                    user
-                    for figure, user, t in zip(rows["FIGURE"], rows["USER"], rows["T"], strict=True)
-                    if figure == "reached" and user in treated and t >= treated[user]
-                }
-            ),
-            open_users=len(groups) - len(closed),
-        )
+        return self._compared(message, groups)
 
     def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
         """Return each user's first row of the period about a message."""
@@ -603,10 +700,6 @@ def _message(row: Row) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def _bounced(send: Row, bounces: pd.DataFrame) -> bool:
-    """Whether a push came back within a day."""
-    columns = ("USER", "KIND", "MESSAGE", "DISPATCH_ID", "DEVICE_ID")
-    return any(
-        all(bounce[column] == send[column] for column in columns) and 0 <= bounce["T"] - send["T"] <= _DAY
-        for bounce in bounces.to_dict("records")
-    )
+def _push(row: Row) -> tuple[Any, ...]:
+    """Return what a push and its bounce have in common."""
+    return tuple(row[column] for column in ("USER", "KIND", "MESSAGE", "DISPATCH_ID", "DEVICE_ID"))

@@ -14,13 +14,13 @@ from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
 from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share, make_share_tables
-from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
 from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.session import Session
 from tests.warehouse.impact_world import COHORT, NOW, WORKSPACE, World, figures
 
 if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
     from tests.warehouse.conftest import Warehouse
 
 

@@ -183,4 +183,4 @@ class SendUncertainError(KubitBrazeError):
 
 
 class NeverImportedError(KubitBrazeError):
-    """A campaign is for a cohort that was never brought to this place in Braze. A person has to correct the names."""
+    """Something is about a cohort that was never brought to this place in Braze. A person has to correct the names."""

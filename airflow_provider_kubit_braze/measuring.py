@@ -3,50 +3,76 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
-from airflow_provider_kubit_braze.core.impact.judge import judge_all
+from airflow_provider_kubit_braze.comparing import Comparison
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
-from airflow_provider_kubit_braze.core.impact.report import ALL, ImpactReport, MessageImpact
+from airflow_provider_kubit_braze.core.impact.report import MOST_MESSAGES, ImpactReport, MessageImpact
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
-from airflow_provider_kubit_braze.core.impact.words import percent
-from airflow_provider_kubit_braze.exceptions import (
-    CohortConfigError,
-    ImpactFiguresError,
-    StatisticsMissingError,
-)
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
 from airflow_provider_kubit_braze.warehouse.impact_days import Days
-from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures, Sums
+from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures
 from airflow_provider_kubit_braze.warehouse.impact_refresh import Refresh
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.impact_summary import keep_summary
+from airflow_provider_kubit_braze.warehouse.lease import Lease
+from airflow_provider_kubit_braze.warehouse.session import first_line, is_contention, is_refusal, split_name
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from fractions import Fraction
 
-    from airflow_provider_kubit_braze.core.impact.figures import ControlKind
-    from airflow_provider_kubit_braze.core.impact.findings import Judgement
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.core.impact.report import Slice
+    from airflow_provider_kubit_braze.core.run import RunIdentity
     from airflow_provider_kubit_braze.warehouse.impact_figures import Run
+    from airflow_provider_kubit_braze.warehouse.impact_refresh import Refreshed
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
 log = logging.getLogger(__name__)
 
-_DAY_SECONDS: Final = 86_400
-
 _NAMES: Final = {
     "campaign": ("CHANGELOGS_CAMPAIGN_SHARED", "SNAPSHOTS_CAMPAIGN_MESSAGE_VARIATION_SHARED"),
     "canvas": ("CHANGELOGS_CANVAS_SHARED", "SNAPSHOTS_CANVAS_VARIATION_SHARED"),
 }
+
+
+def measure_alone(
+    question: ImpactQuestion,
+    *,
+    open_session: Callable[[], Session],
+    identity: RunIdentity,
+    tables: Tables,
+    workspace: str,
+    cohort_id: str,
+    **rest: Any,
+) -> ImpactReport:
+    """Measure as ``measure_impact``, while nobody else measures the same of the cohort.
+
+    :param open_session: opens a session; a second one is opened only by a measurement that takes long.
+    :param identity: who measures, so that others see it; it ends in the report, too.
+    :param rest: what else ``measure_impact`` takes.
+    :raises CohortBusyError: when another task is measuring; a later try finds that ended.
+    """
+    with closing(open_session()) as session:
+        ensure_tables(session, tables)
+        lease = Lease(
+            open_session,
+            tables,
+            (workspace, f"{cohort_id}: {question.measure}"),
+            identity,
+            busy=f"The impact on cohort {cohort_id!r} is being measured",
+        )
+        with lease.held(session):
+            return measure_impact(
+                question, session=session, tables=tables, workspace=workspace, cohort_id=cohort_id, **rest
+            )
 
 
 def measure_impact(
@@ -80,6 +106,7 @@ def measure_impact(
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
     :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
+    :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
     first, last = question.days(now)
     if first > last:
@@ -87,28 +114,46 @@ def measure_impact(
             f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
         )
     ensure_tables(session, tables)
-    return _Measurement(
-        question=question,
-        session=session,
-        tables=tables,
-        key=(workspace, cohort_id),
-        now=now,
-        holdout=holdout,
-    ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh, keep=keep)
+    try:
+        kinds = _kinds_of(session, tables, (workspace, cohort_id))
+        return _Measurement(
+            question=question,
+            session=session,
+            tables=tables,
+            key=(workspace, cohort_id),
+            now=now,
+            holdout=holdout,
+            kinds=kinds,
+        ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh, keep=keep)
+    except Exception as error:
+        if not is_refusal(error) or is_contention(error):
+            raise
+        role = session.connection.role or "<ROLE>"
+        raise SourceError(
+            f"The impact cannot be measured (Snowflake: {first_line(error)}). Role {role} has to read the data share "
+            f"{question.source} (GRANT IMPORTED PRIVILEGES ON DATABASE {split_name(question.source)[0]} TO ROLE "
+            f"{role}) and to make tables in schema {tables.schema} (GRANT USAGE, CREATE TABLE ON SCHEMA "
+            f"{tables.schema} TO ROLE {role}), for a measurement works in tables of its own."
+        ) from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Compared:
-    """A message with the groups it is judged by."""
+def _kinds_of(session: Session, tables: Tables, key: tuple[str, str]) -> dict[str, int]:
+    """Return how many users of the cohort the ledger knows, ever, by the kind of their identifier.
 
-    run: Run
-    held_out: Mapping[bool, Sums]
-    experiments: Sequence[Experiment]
-    before_after: BeforeAfter | None
-
-    @property
-    def open_users(self) -> int:
-        return sum(sums.open for sums in self.held_out.values())
+    :raises NeverImportedError: when there is nobody.
+    """
+    rows = session.rows(
+        f"SELECT ID_KIND, COUNT(DISTINCT USER_ID) FROM {tables.membership} WHERE WORKSPACE = %s AND COHORT_ID = %s "
+        "GROUP BY ID_KIND ORDER BY ID_KIND",
+        key,
+    )
+    if not rows:
+        workspace, cohort_id = key
+        raise NeverImportedError(
+            f"No import has ever brought anybody of cohort {cohort_id!r} into workspace {workspace}, so there is no "
+            "impact to measure; correct the cohort's id or the connection to Braze, or import the cohort first."
+        )
+    return {kind: int(number) for kind, number in rows}
 
 
 class _Measurement:
@@ -121,6 +166,7 @@ class _Measurement:
         key: tuple[str, str],
         now: datetime,
         holdout: Fraction | None,
+        kinds: Mapping[str, int],
     ) -> None:
         self._question = question
         self._session = session
@@ -140,6 +186,7 @@ class _Measurement:
             question=question,
             key=key,
         )
+        self._kinds = kinds
         self._notes: list[str] = []
 
     def report(self, *, cohort_name: str, run_id: str, full_refresh: bool, keep: bool) -> ImpactReport:
@@ -165,8 +212,14 @@ class _Measurement:
                 key=self._key,
             ).run(now=self._now, run_id=run_id, anew=full_refresh)
             runs, left_out = self._figures.runs()
-            compared = self._compare(runs, refreshed.data_until)
-        judgements = self._judge(compared)
+            compared = Comparison(
+                question=question,
+                figures=self._figures,
+                days=self._days,
+                tellings=self._tellings,
+                holdout=self._holdout,
+                notes=self._notes,
+            ).of(runs, refreshed.data_until)
         names = self._names(runs)
         messages = [
             MessageImpact(
@@ -180,15 +233,13 @@ class _Measurement:
                 variations=_named(self._figures.slices(one.run, "variation"), names),
                 days=self._figures.slices(one.run, "day"),
                 open_users=one.open_users,
-                judgements=judged,
+                judgements=one.judgements,
                 before_after=one.before_after,
+                not_judged=one.not_judged,
             )
-            for one, judged in zip(compared, judgements, strict=True)
+            for one in compared
         ]
-        if not messages:
-            self._notes.append(
-                "No message reached anybody of the cohort in these days, as far as the share tells."
-            )
+        self._note_what_is_not_there({(one.kind, one.id) for one in messages}, refreshed)
         report = ImpactReport(
             question=question,
             cohort_id=self._key[1],
@@ -214,115 +265,37 @@ class _Measurement:
         )
         return report
 
-    def _compare(self, runs: Sequence[Run], until: int | None) -> list[_Compared]:
-        """Read the groups of each message."""
-        if until is None or not self._can_compare():
-            return [_Compared(run=run, held_out={}, experiments=(), before_after=None) for run in runs]
-        currency = self._currency() if self._tellings_of("purchase") else None
-        compared = []
-        for run in runs:
-            groups: Mapping[bool, Sums] = {}
-            experiments: list[Experiment] = []
-            if run.first is not None:
-                groups = self._figures.held_out(run, until=until, currency=currency)
-                if True in groups:
-                    experiments.append(self._experiment(run, groups, currency, "holdout"))
-                if run.kind != ALL:
-                    of_braze = self._figures.braze_control(run, until=until, currency=currency)
-                    if of_braze is not None:
-                        experiments.append(self._experiment(run, of_braze, currency, "braze_control"))
-            compared.append(_Compared(run=run, held_out=groups, experiments=experiments, before_after=None))
-        return self._with_description(compared, until, currency)
-
-    def _with_description(
-        self, compared: Sequence[_Compared], until: int, currency: str | None
-    ) -> list[_Compared]:
-        """Add before and after where nobody is held out."""
-        described = [one for one in compared if one.run.first is not None and True not in one.held_out]
-        if not described:
-            return list(compared)
-        window = self._question.window_seconds
-        firsts = [one.run.first for one in described if one.run.first is not None]
-        lasts = [one.run.last for one in described if one.run.last is not None]
-        self._days.stage_outcomes(min(firsts) - window, max(lasts) + window)
-        outcomes = self._days.staged_outcomes()
-        found = []
-        for one in compared:
-            if one not in described:
-                found.append(one)
-                continue
-            before, after = (
-                _group(
-                    self._figures.held_out(
-                        one.run, until=until, currency=currency, outcomes=outcomes, shift=shift
-                    ).get(False, Sums()),
-                    currency,
-                    self._notes,
-                )
-                for shift in (-window, 0)
+    def _note_what_is_not_there(self, messages: set[tuple[str, str]], refreshed: Refreshed) -> None:
+        """Name what was asked for and is not in the share: a wrong name looks like no effect."""
+        question = self._question
+        if refreshed.data_until is None:
+            self._notes.append(
+                f"The share has no row of app group {question.app_group_id!r} in these days: app_group_id has to be "
+                "the APP_GROUP_ID that the workspace's rows have there."
             )
-            found.append(replace(one, before_after=BeforeAfter(name=one.run.id, before=before, after=after)))
-        return found
-
-    def _experiment(
-        self, run: Run, groups: Mapping[bool, Sums], currency: str | None, control_kind: ControlKind
-    ) -> Experiment:
-        treated, control = groups.get(False, Sums()), groups.get(True, Sums())
-        of_treated, of_control = (_group(sums, currency, self._notes) for sums in (treated, control))
-        if of_treated.revenue is None or of_control.revenue is None:
-            of_treated, of_control = replace(of_treated, revenue=None), replace(of_control, revenue=None)
-        length = ((run.last or 0) - (run.first or 0)) / _DAY_SECONDS
-        share = self._holdout if control_kind == "holdout" and self._holdout else None
-        return Experiment(
-            name=run.id,
-            treated=of_treated,
-            control=of_control,
-            control_kind=control_kind,
-            control_share=float(share) if share else None,
-            new_users_per_day=(treated.later + control.later) / length if length >= 1 else 0.0,
-            reached=treated.reached if run.figures["reached"] is not None else None,
-        )
-
-    def _judge(self, compared: Sequence[_Compared]) -> list[list[Judgement]]:
-        """Judge all messages together; what they did as a whole is another question, and is judged by itself."""
-        judged: dict[int, list[Judgement]] = {}
-        try:
-            for together in (True, False):
-                of = [
-                    (index, experiment)
-                    for index, one in enumerate(compared)
-                    if (one.run.kind == ALL) == together
-                    for experiment in one.experiments
-                ]
-                found = judge_all([experiment for _, experiment in of], worth=self._question.worth)
-                for (index, _), judgement in zip(of, found, strict=True):
-                    judged.setdefault(index, []).append(judgement)
-        except StatisticsMissingError as error:
-            self._notes.append(f"No effect is judged. {error}")
-        return [judged.get(index, []) for index in range(len(compared))]
-
-    def _can_compare(self) -> bool:
-        goal = "purchase" if self._question.goal == PURCHASE else "event"
-        if self._tellings_of(goal):
-            return True
-        self._notes.append(
-            f"No effect is judged: the share has no table that tells the goal, {self._question.goal}."
-        )
-        return False
-
-    def _tellings_of(self, figure: str) -> bool:
-        return any(one.figure == figure for tellings in self._tellings.by_table.values() for one in tellings)
-
-    def _currency(self) -> str | None:
-        currency, purchases = self._figures.currency()
-        number = sum(purchases.values())
-        for other, count in purchases.items():
-            if other != currency:
+        elif not messages:
+            self._notes.append(
+                "No message reached anybody of the cohort in these days, as far as the share tells."
+            )
+        named = [("campaign", one) for one in question.campaigns] + [
+            ("canvas", one) for one in question.canvases
+        ]
+        for kind, one in named if len(messages) <= MOST_MESSAGES else ():
+            if (kind, one) not in messages:
                 self._notes.append(
-                    f"Revenue in {other or 'no currency'} ({percent(count / number)} of the purchases) is not judged: "
-                    f"amounts of several currencies have no sum. {currency} is."
+                    f"{'Campaign' if kind == 'campaign' else 'Canvas'} {one} reached nobody of the cohort in these "
+                    "days; its API identifier is the one that Braze shows on its page, not the one in the address."
                 )
-        return currency
+        if messages and question.goal != PURCHASE and not self._figures.has("event"):
+            self._notes.append(
+                f"Nobody of the cohort did {question.goal!r} in these days; names of events are case-sensitive."
+            )
+        for kind in ("user_alias", "device_id"):
+            if number := self._kinds.get(kind):
+                self._notes.append(
+                    f"{number:,} users of the cohort are known by {kind}, which no table of the share has: they are in "
+                    "the groups, and nothing of what they did is counted."
+                )
 
     def _names(self, runs: Sequence[Run]) -> dict[str, str]:
         """Return id -> name of messages and variations, as far as the share knows them."""
@@ -340,17 +313,6 @@ class _Measurement:
                 if query is not None:
                     names |= {one: name for one, name in self._session.rows(query.sql, query.params) if name}
         return names
-
-
-def _group(sums: Sums, currency: str | None, notes: list[str]) -> Group:
-    revenue = None
-    if currency is not None:
-        try:
-            revenue = Revenue(buyers=sums.buyers, total=sums.total, squares=sums.squares, currency=currency)
-        except ImpactFiguresError as error:
-            if str(error) not in notes:
-                notes.append(str(error))
-    return Group(users=sums.users, converters=sums.converters, revenue=revenue)
 
 
 def _named(variations: Sequence[Slice], names: Mapping[str, str]) -> list[Slice]:

@@ -116,11 +116,15 @@ class Subject:
         """Open a connection to Snowflake."""
         return snowflake_connection(self.cohort.source.conn_id)
 
+    def open_session(self) -> Session:
+        """Open a session; whoever asks for it closes it."""
+        tag = {"app": "kubit_braze", "cohort": self.cohort.id, "dag_id": self.cohort.dag_id}
+        return Session(self.connect(), tag=tag)
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Open a session that finds the state tables."""
-        tag = {"app": "kubit_braze", "cohort": self.cohort.id, "dag_id": self.cohort.dag_id}
-        with closing(Session(self.connect(), tag=tag)) as session:
+        with closing(self.open_session()) as session:
             ensure_tables(session, self.tables)
             yield session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from airflow_provider_kubit_braze.cli.impact_screen import print_report
 from airflow_provider_kubit_braze.cli.screen import print_json
 from airflow_provider_kubit_braze.core.impact.html_report import impact_html
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.core.run import COMMAND, RunIdentity
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
-from airflow_provider_kubit_braze.measuring import measure_impact
+from airflow_provider_kubit_braze.measuring import measure_alone
 
 if TYPE_CHECKING:
     import argparse
@@ -40,19 +42,19 @@ def measure(arguments: argparse.Namespace) -> int:
     # Whatever is wrong with the command line is said before anything is asked.
     question, asked = question_of(subject, arguments), question_of_file(subject)
     target = _target(arguments.html)
-    with subject.session() as session:
-        report = measure_impact(
-            question,
-            session=session,
-            tables=subject.tables,
-            workspace=subject.settings.workspace,
-            cohort_id=subject.cohort.id,
-            cohort_name=subject.cohort.name if subject.file else None,
-            holdout=subject.cohort.holdout if subject.file else None,
-            now=datetime.now(UTC),
-            full_refresh=arguments.full_refresh,
-            keep=_stays(arguments, question, asked),
-        ).as_dict()
+    report = measure_alone(
+        question,
+        open_session=subject.open_session,
+        identity=RunIdentity(dag_id="", run_id=f"impact__{uuid.uuid4().hex}", task_id=COMMAND),
+        tables=subject.tables,
+        workspace=subject.settings.workspace,
+        cohort_id=subject.cohort.id,
+        cohort_name=subject.cohort.name if subject.file else None,
+        holdout=subject.cohort.holdout if subject.file else None,
+        now=datetime.now(UTC),
+        full_refresh=arguments.full_refresh,
+        keep=_stays(arguments, question, asked),
+    ).as_dict()
     if target is not None:
         target.write_text(impact_html(report), encoding="utf-8")
     if arguments.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +13,13 @@ from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.impact.report import in_short
 from airflow_provider_kubit_braze.core.limits import parse_share
+from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
 from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
 from airflow_provider_kubit_braze.operators.identity import task_identity
-from airflow_provider_kubit_braze.operators.switches import is_template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from fractions import Fraction
 
     from airflow.providers.common.compat.sdk import Context
@@ -126,12 +127,16 @@ class CohortImpactOperator(BaseOperator):
         self.snowflake_conn_id = snowflake_conn_id
         self.braze_conn_id = braze_conn_id
         # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
-        later = {name for name in self.template_fields if is_template(getattr(self, name))}
-        if not later - {"full_refresh"}:
-            self.the_question()
-        if "full_refresh" not in later:
+        try:
+            self.the_question(now=True)
+            self.the_holdout()
+        except CohortConfigError as error:
+            raise one_or_all([placed(one, cohort=self._cohort_id()) for one in each(error)]) from None
+        if not _is_later(full_refresh):
             is_on("full_refresh", full_refresh)
-        self.the_holdout()
+
+    def _cohort_id(self) -> str | None:
+        return self.cohort.id if isinstance(self.cohort, Cohort) else self.cohort_id
 
     def the_cohort(self) -> Cohort | None:
         """Return the cohort, None when only its id is given.
@@ -144,11 +149,17 @@ class CohortImpactOperator(BaseOperator):
             )
         if self.cohort is None or isinstance(self.cohort, Cohort):
             return self.cohort
+        if not isinstance(self.cohort, Mapping):
+            raise CohortConfigError(
+                f"task {self.task_id!r} gets a cohort that is {type(self.cohort).__name__}",
+                fix="give a Cohort or a mapping of its fields, or the cohort's id as cohort_id",
+            )
         return Cohort(**{str(key): value for key, value in self.cohort.items()})
 
-    def the_question(self) -> ImpactQuestion:
+    def the_question(self, *, now: bool = False) -> ImpactQuestion:
         """Return what is asked.
 
+        :param now: leave out what templates say, so that the rest can be judged while the file is parsed.
         :raises CohortConfigError: when it is no question.
         """
         cohort = self.the_cohort()
@@ -163,6 +174,10 @@ class CohortImpactOperator(BaseOperator):
         given = {name: getattr(self, name) for name in _QUESTION}
         # An empty text is what a template leaves that has nothing to say.
         said |= {name: value for name, value in given.items() if value not in (None, "")}
+        if now:
+            # What is required and not known yet stands for itself.
+            known = {"source": "DATABASE.SCHEMA", "app_group_id": "later"}
+            said = {name: known.get(name) if _is_later(value) else value for name, value in said.items()}
         return ImpactQuestion(**{name: value for name, value in said.items() if value is not None})
 
     def the_holdout(self) -> Fraction | None:
@@ -171,7 +186,10 @@ class CohortImpactOperator(BaseOperator):
         :raises CohortConfigError: when it is no share.
         """
         if self.holdout is not None:
-            return parse_share(self.holdout)
+            try:
+                return parse_share(self.holdout)
+            except CohortConfigError as error:
+                raise placed(error, under="holdout") from None
         cohort = self.the_cohort() if self.cohort is not None else None
         return cohort.holdout if cohort is not None else None
 
@@ -201,7 +219,7 @@ class CohortImpactOperator(BaseOperator):
     def _measure(self, context: Context) -> dict[str, Any]:
         # Drivers are imported here and not above: DAG files are parsed all the time.
         from airflow_provider_kubit_braze.hooks.braze import BrazeHook
-        from airflow_provider_kubit_braze.measuring import measure_impact
+        from airflow_provider_kubit_braze.measuring import measure_alone
         from airflow_provider_kubit_braze.warehouse.session import Session
 
         cohort, question, identity = self.the_cohort(), self.the_question(), task_identity(context)
@@ -209,23 +227,20 @@ class CohortImpactOperator(BaseOperator):
         snowflake = self.snowflake_conn_id or (cohort.source.conn_id if cohort else "snowflake_default")
         braze = self.braze_conn_id or (cohort.braze.conn_id if cohort else BrazeHook.default_conn_name)
         params = context.get("params") or {}
-        session = Session(snowflake_connection(snowflake), tag=identity.query_tag(cohort_id))
-        try:
-            report = measure_impact(
-                question,
-                session=session,
-                tables=state_tables(),
-                workspace=BrazeHook(braze).settings.workspace,
-                cohort_id=cohort_id,
-                cohort_name=self.cohort_name or (cohort.name if cohort else None),
-                holdout=self.the_holdout(),
-                now=datetime.now(UTC),
-                run_id=identity.run_id,
-                full_refresh=is_on("full_refresh", self.full_refresh)
-                or is_on("full_refresh", params.get("full_refresh")),
-            )
-        finally:
-            session.close()
+        report = measure_alone(
+            question,
+            open_session=lambda: Session(snowflake_connection(snowflake), tag=identity.query_tag(cohort_id)),
+            identity=identity,
+            tables=state_tables(),
+            workspace=BrazeHook(braze).settings.workspace,
+            cohort_id=cohort_id,
+            cohort_name=self.cohort_name or (cohort.name if cohort else None),
+            holdout=self.the_holdout(),
+            now=datetime.now(UTC),
+            run_id=identity.run_id,
+            full_refresh=is_on("full_refresh", self.full_refresh)
+            or is_on("full_refresh", params.get("full_refresh")),
+        )
         return report.as_dict()
 
     def _tell(self, report: Mapping[str, Any]) -> None:
@@ -245,5 +260,14 @@ class CohortImpactOperator(BaseOperator):
                     self.log.info("%s: %s", name, effect["sentence"])
             if message["before_after"]:
                 self.log.info("%s: %s", name, message["before_after"]["sentence"])
-        for sentence in (*report["missing"], *report["limits"], *report["notes"]):
+            if message["not_judged"]:
+                self.log.warning("%s: %s", name, message["not_judged"])
+        for sentence in (*report["missing"], *report["limits"]):
             self.log.info("%s", sentence)
+        for sentence in report["notes"]:
+            self.log.warning("%s", sentence)
+
+
+def _is_later(value: Any) -> bool:
+    """Whether a value is known at run time only: a template, or the output of a task."""
+    return ("{{" in value or "{%" in value) if isinstance(value, str) else hasattr(value, "resolve")

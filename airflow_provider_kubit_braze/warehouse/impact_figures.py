@@ -180,6 +180,11 @@ class PeriodFigures:
         found = self._slices.get((run.kind, run.id), {}).get(by, [])
         return sorted(found, key=lambda one: (one.day or 0, one.channel or "", one.variation or ""))
 
+    def has(self, figure: str) -> bool:
+        """Whether anything of a figure of ``IMPACT_EVENT`` is there since the first day."""
+        sql = f"SELECT 1 FROM {self._tables.impact_event} WHERE {_KEY} AND FIGURE = %s AND DAY >= %s LIMIT 1"
+        return bool(self._session.rows(sql, (*self._key, figure, self._days[0])))
+
     def currency(self) -> tuple[str | None, dict[str, int]]:
         """Return the currency to judge, None without purchases, and how many purchases there are in each."""
         rows = self._session.rows(

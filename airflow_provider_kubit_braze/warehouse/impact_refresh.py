@@ -106,11 +106,12 @@ class Refresh:
         :param anew: measure everything, whatever was measured before.
         """
         first, last = self._range(now)
-        before = None if anew else self._before()
-        if before is not None and not self._continues(before, first, last):
-            before = None
+        found = self._before()
+        before = found if found is not None and not anew and self._continues(found, first, last) else None
         if before is None:
-            self._forget()
+            # Days before those that are asked about stay as they were measured, unless they are somebody else's.
+            same = found is not None and self._is_same_share(found)
+            self._forget(first if same else None)
         else:
             # What was measured stays one piece, so that the last reach before an event is always among it.
             first = before.first
@@ -199,10 +200,19 @@ class Refresh:
             and last >= before.first
         )
 
-    def _forget(self) -> None:
+    def _is_same_share(self, before: _Before) -> bool:
+        settings, now = json.loads(before.settings), json.loads(self._settings)
+        return all(settings[name] == now[name] for name in ("source", "app_group_id"))
+
+    def _forget(self, first: date | None) -> None:
+        """Remove what was measured, from a day on; None: all of it."""
+        since = "" if first is None else " AND DAY >= %s"
+        params = self._key if first is None else (*self._key, first.isoformat())
+
         def work() -> None:
-            for table in (self._tables.impact_event, self._tables.impact_daily, self._tables.impact_refresh):
-                self._session.execute(f"DELETE FROM {table} WHERE {_KEY}", self._key)
+            for table in (self._tables.impact_event, self._tables.impact_daily):
+                self._session.execute(f"DELETE FROM {table} WHERE {_KEY}{since}", params)
+            self._session.execute(f"DELETE FROM {self._tables.impact_refresh} WHERE {_KEY}", self._key)
 
         self._session.transact(work)
 

@@ -103,7 +103,8 @@ def _effect(measure: str, effect: Effect) -> dict[str, Any]:
     return {
         f"{measure}_TREATED": effect.treated,
         f"{measure}_CONTROL": effect.control,
-        f"{measure}_LIFT": effect.lift,
+        # Groups that cannot be compared have a lift all the same, which says nothing of the message.
+        f"{measure}_LIFT": effect.lift if lift else None,
         f"{measure}_LIFT_LOW": lift.low if lift else None,
         f"{measure}_LIFT_HIGH": lift.high if lift else None,
         f"{measure}_VERDICT": effect.verdict.value,

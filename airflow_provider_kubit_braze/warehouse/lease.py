@@ -73,6 +73,7 @@ class Lease:
     :param seconds: how long the lease lasts without renewal.
     :param shared_by: the import whose tasks hold the lease together: it is taken as one of them, and not given back.
     :param after: the import whose tasks held the lease together until now; it is taken from them at once.
+    :param busy: what another owner does, as a sentence begins with it; default: that the cohort is being imported.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Lease:
         seconds: float = LEASE_SECONDS,
         shared_by: str | None = None,
         after: str | None = None,
+        busy: str | None = None,
     ) -> None:
+        self._busy = busy or f"Cohort {key[1]!r} is being imported"
         self._connect = connect
         self._table = tables.lease
         self._key = key
@@ -129,7 +132,7 @@ class Lease:
             if holder is not None and not self._may_succeed(holder):
                 if seen is not None and (seen.owner, seen.expires_at) != (holder.owner, holder.expires_at):
                     raise CohortBusyError(
-                        f"Cohort {self._key[1]!r} is being imported by another task ({holder.words}); "
+                        f"{self._busy} by another task ({holder.words}); "
                         "this one can go on when that has ended."
                     )
                 if seen is None:

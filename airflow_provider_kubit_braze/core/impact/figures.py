@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
+
+if TYPE_CHECKING:
+    from datetime import date
 
 #: Where the control group comes from: the cohort's own holdout, or the control group of a Braze campaign or Canvas.
 ControlKind = Literal["holdout", "braze_control"]
@@ -96,6 +99,10 @@ class Experiment:
         it was changed on the way or is not known, and then the sizes cannot be checked.
     :param new_users_per_day: users, of both groups together, who become countable each day.
     :param reached: how many of the treated received a message; None when it is not known.
+    :param open_users: users who are in neither group yet, as their attribution window is not over.
+    :param countable_on: the day on which the first of them is; None when it is not known.
+    :param is_final: whether the message has run its course and nobody more will become countable: a last look.
+    :param subject: what is judged, as a sentence begins with it.
     :raises ImpactFiguresError: if a figure is impossible, or the groups' currencies differ.
     """
 
@@ -106,6 +113,10 @@ class Experiment:
     control_share: float | None = None
     new_users_per_day: float = 0.0
     reached: int | None = None
+    open_users: int = 0
+    countable_on: date | None = None
+    is_final: bool = False
+    subject: str = "The campaign"
 
     def __post_init__(self) -> None:
         if self.control_share is not None and not 0 < self.control_share < 1:

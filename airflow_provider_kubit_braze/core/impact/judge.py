@@ -30,7 +30,7 @@ FALSE_ALARMS = 0.05
 
 #: The same before the data are as many as planned (J. L. Haybittle, *Repeated assessment of results in clinical trials
 #: of cancer treatment*, British Journal of Radiology 44 (1971) 793-797): somebody who looks every day, and stops at the
-#: first p below 5 %, would have an effect of every second campaign that has none.
+#: first p below 5 %, would have an effect of every second campaign that has none. At the last look 5 % are due as well.
 EARLY_FALSE_ALARMS = 0.001
 
 #: Groups whose sizes chance brings more rarely than this are broken. An alarm throws a whole experiment away, and each
@@ -183,7 +183,8 @@ class _Reading:
         if p is None:
             return Verdict.NOT_ENOUGH_DATA
         enough = self._is_enough(detectable)
-        if p < (FALSE_ALARMS if enough else EARLY_FALSE_ALARMS):
+        # The last look may take all that the earlier ones have left of the false alarms, however few the data are.
+        if p < (FALSE_ALARMS if enough or self._experiment.is_final else EARLY_FALSE_ALARMS):
             return Verdict.RAISED if difference > 0 else Verdict.LOWERED
         return Verdict.NONE_FOUND if enough else Verdict.NOT_ENOUGH_DATA
 

@@ -50,6 +50,8 @@ def _read_ids(value: object) -> tuple[str, ...]:
 
 
 def _check_goal(value: str) -> str:
+    if value.strip().lower() == PURCHASE and value != PURCHASE:
+        raise CohortConfigError(f"{show(value)} is no goal", fix="write purchase")
     if not value.strip() or not value.isprintable() or len(value) > _EVENT_MAX:
         raise CohortConfigError(
             f"{show(value)} is no goal",
@@ -83,11 +85,13 @@ def _check_currency(value: str) -> str:
 
 def _read_worth(value: object) -> float:
     text = str(value).strip()
+    is_percent = text.endswith("%")
     try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        share = float(text[:-1]) / 100 if is_percent else float(text)
     except ValueError:
         share = 0.0
-    if isinstance(value, bool) or not 0 < share <= 10:
+    # A bare 10 may be meant as 10 %, and a bare 1 as 1 % or 100 %.
+    if isinstance(value, bool) or not (0 < share <= 10 if is_percent else 0 < share < 1):
         raise CohortConfigError(
             f"{show(value)} is no lift", fix="write the least that would matter, such as 10%"
         )
@@ -223,6 +227,12 @@ def with_defaults(data: Mapping[str, Any]) -> Mapping[str, Any]:
     :param data: a cohort as it was written; ``impact: true`` asks for all defaults, ``false`` for no measurement.
     """
     impact = data.get("impact")
+    if isinstance(impact, str):
+        raise CohortConfigError(
+            f"{show(impact)} does not say how to measure",
+            fix="write true, or keys such as {window: 7d}, or remove the key",
+            field="impact",
+        )
     if impact is False:
         return {**data, "impact": None}
     impact = {} if impact is True else impact

@@ -71,6 +71,7 @@ class MessageImpact:
     :param open_users: users whose attribution window is not over, and who are therefore in neither group yet.
     :param judgements: what it did, against each control group that there is.
     :param before_after: a description, where nobody was held out.
+    :param not_judged: why there is neither, as a sentence.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class MessageImpact:
     open_users: int = 0
     judgements: Sequence[Judgement] = ()
     before_after: BeforeAfter | None = None
+    not_judged: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -103,6 +105,7 @@ class MessageImpact:
             "open_users": self.open_users,
             "experiments": [_judgement(one) for one in self.judgements],
             "before_after": _before_after(self.before_after),
+            "not_judged": self.not_judged,
         }
 
 

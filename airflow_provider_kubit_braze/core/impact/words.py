@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_kubit_braze.core.impact.findings import Verdict
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group
     from airflow_provider_kubit_braze.core.impact.findings import Effect, LiftInterval, SampleRatio
 
@@ -19,6 +21,8 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
     :param ratio: whether the groups have the sizes they should have.
     """
     control = _CONTROL[experiment.control_kind]
+    if effect.verdict is Verdict.NO_COMPARISON and experiment.open_users:
+        return too_early(experiment.open_users, experiment.countable_on)
     if effect.verdict is Verdict.NO_COMPARISON:
         who = "nobody was treated" if experiment.control.users else f"there is nobody among {control}"
         return f"No verdict: {who}, so it cannot be said what the campaign caused."
@@ -26,7 +30,8 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
         return (
             f"No verdict: {percent(ratio.expected)} of the users should be among {control}, and "
             f"{percent(ratio.observed)} are. Chance does that less than once in 1,000 times, so the groups differ in "
-            "something else as well: find out in what before comparing them."
+            "something else as well: find out in what before comparing them. If the holdout was changed, measure from "
+            "the day after on (since)."
         )
     if effect.p is None:
         return (
@@ -34,7 +39,7 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
             "of revenue need 20 buyers in each."
         )
     if effect.verdict in (Verdict.RAISED, Verdict.LOWERED):
-        return _finding(effect, control) + _among(effect)
+        return _finding(effect, experiment, control) + _among(effect)
     if effect.verdict is Verdict.NONE_FOUND:
         return (
             f"No effect on {_name(effect)} was found: {_figures(effect, control)}, {_range(effect)}. A change of "
@@ -83,6 +88,12 @@ def shown(effect: Effect, value: float) -> str:
     return percent(value) if effect.currency is None else money(value, effect.currency)
 
 
+def too_early(users: int, countable_on: date | None) -> str:
+    """Return what can be said while every attribution window is open."""
+    text = f"Too early to say: the attribution window of all {users:,} users is still open."
+    return text if countable_on is None else f"{text} The first of them count from {countable_on} on."
+
+
 def before_after_sentence(before: Group, after: Group) -> str:
     """Return what a comparison without a control group may say."""
     return (
@@ -122,10 +133,10 @@ def _difference(effect: Effect) -> str:
     return f"{shown(effect, interval.low)} to {shown(effect, interval.high)}" if interval else "unknown"
 
 
-def _finding(effect: Effect, control: str) -> str:
+def _finding(effect: Effect, experiment: Experiment, control: str) -> str:
     verb = "raised" if effect.verdict is Verdict.RAISED else "lowered"
     lift = "" if effect.lift is None else f", {change(effect.lift)}"
-    text = f"The campaign {verb} {_name(effect)}: {_figures(effect, control)}{lift}"
+    text = f"{experiment.subject} {verb} {_name(effect)}: {_figures(effect, control)}{lift}"
     if effect.intervals:
         inside = _difference(effect) if effect.lift is None else change_range(effect.intervals.lift)
         text += f" (95% interval: {inside})"
@@ -149,13 +160,17 @@ def _among(effect: Effect) -> str:
 
 def _wait(effect: Effect, experiment: Experiment) -> str:
     worth = f"{100 * effect.worth:g}%"
+    if experiment.is_final:
+        text = f"A change of {worth} would not have shown among so few users: next time hold out more."
+        return text + _among(effect)
     if effect.days is None:
         cause = (
             "no new users come" if not experiment.new_users_per_day else "the new users are too few for that"
         )
-        return f"A change of {worth} will not show, since {cause}: hold out more users, or look for a larger change."
-    days = "1 more day" if effect.days == 1 else f"{effect.days:,} more days"
-    text = f"A change of {worth} would show in about {days}."
+        text = f"A change of {worth} will not show, since {cause}: hold out more users, or look for a larger change."
+    else:
+        days = "1 more day" if effect.days == 1 else f"{effect.days:,} more days"
+        text = f"A change of {worth} would show in about {days}."
     if effect.p_adjusted is not None and effect.p_adjusted < 0.05:
         text += (
             " It looks like an effect, but it is early: until then only a clearer one counts (p below 0.001), or those "

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import sys
+from datetime import date
 from typing import Any
 
 import pytest
@@ -317,3 +318,38 @@ def test_before_and_after_in_two_currencies_is_refused() -> None:
 
     with pytest.raises(ImpactFiguresError, match="revenue in EUR cannot be compared with USD"):
         BeforeAfter(name="Spring", before=before, after=after)
+
+
+# -- when -------------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_last_look_a_finding_counts_however_few_the_users_are() -> None:
+    few: dict[str, Any] = {"treated": (9_000, 540), "control": (1_000, 44)}
+    early = judge(experiment(**few)).conversion
+    assert early.p is not None
+    assert 0.001 < early.p < 0.05
+    assert early.verdict is Verdict.NOT_ENOUGH_DATA
+    assert "It looks like an effect, but it is early" in early.sentence
+    assert judge(experiment(**few, is_final=True)).conversion.verdict is Verdict.RAISED
+
+
+def test_at_the_last_look_nobody_is_told_to_wait() -> None:
+    effect = judge(experiment((900, 50), (100, 5), is_final=True)).conversion
+    assert effect.verdict is Verdict.NOT_ENOUGH_DATA
+    assert effect.sentence.endswith(
+        "A change of 10% would not have shown among so few users: next time hold out more."
+    )
+
+
+def test_while_every_window_is_open_it_is_too_early_and_nobody_is_said_to_be_missing() -> None:
+    effect = judge(experiment((0, 0), (0, 0), open_users=953, countable_on=date(2026, 3, 9))).conversion
+    assert effect.sentence == (
+        "Too early to say: the attribution window of all 953 users is still open. The first of them count from "
+        "2026-03-09 on."
+    )
+
+
+def test_a_canvas_is_not_called_a_campaign() -> None:
+    assert judge(experiment(subject="The Canvas")).conversion.sentence.startswith(
+        "The Canvas raised conversion: "
+    )

@@ -48,6 +48,8 @@ def cohort(**fields: Any) -> Cohort:
         ({"worth": "nothing"}, "field 'worth': 'nothing' is no lift; write the least that would matter"),
         ({"worth": 0}, "field 'worth': 0 is no lift"),
         ({"worth": True}, "field 'worth': true is no lift"),
+        ({"worth": 10}, "field 'worth': 10 is no lift; write the least that would matter, such as 10%"),
+        ({"goal": "Purchase"}, "field 'goal': 'Purchase' is no goal; write purchase"),
         ({"windw": "7d"}, "field 'windw': unknown key 'windw'; write 'window' or remove it"),
     ],
 )
@@ -139,7 +141,10 @@ def test_no_impact_is_measured_unless_it_is_asked_for() -> None:
             "cohort 'vip', field 'impact.source': this key is required and missing; add source, for example",
         ),
         ({"at": "7"}, "cohort 'vip', field 'impact.at': '7' is no time of day"),
-        ("yes", "cohort 'vip', field 'impact': 'yes' is not a mapping"),
+        (
+            "yes",
+            "cohort 'vip', field 'impact': 'yes' does not say how to measure; write true, or keys such as",
+        ),
     ],
 )
 def test_a_bad_impact_is_refused_at_its_place(impact: Any, said: str) -> None:

@@ -381,6 +381,7 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
     ):
         headline = call(page, "headlineOf", one)
         assert (headline["word"], headline["sentence"], headline["tone"]) == showing.headline_of(one)
+        assert call(page, "waitingWords", one) == showing.waiting_words(one)
     for name, said in constants(page).items():
         assert said == (dict(showing.FIGURES) if name == "NAMES" else getattr(showing, name)), name
     for some in (figures(), UNKNOWN, figures(reached=None), figures(reached=0), {**UNKNOWN, "seen": 7}):

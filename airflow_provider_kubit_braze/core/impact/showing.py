@@ -328,7 +328,8 @@ def period_of(report: Mapping[str, Any]) -> str:
 def waiting_words(message: Mapping[str, Any]) -> str | None:
     """Return how many users are not counted yet."""
     users = message["open_users"]
-    if not users:
+    # What kept it from being judged says the same of all of them.
+    if not users or message.get("not_judged"):
         return None
     are = "user is" if users == 1 else "users are"
     return f"{users:,} {are} not among them yet, since the time in which to convert is not over."

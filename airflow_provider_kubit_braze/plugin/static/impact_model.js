@@ -193,7 +193,8 @@ export function reachedWords({ reached }) {
     `(${points(reached.interval.low)} to ${points(reached.interval.high)}), if the campaign did nothing to the others.`;
 }
 
-export function waitingWords({ open_users: users }) {
-  if (!users) return null;
+export function waitingWords({ open_users: users, not_judged: why }) {
+  // What kept it from being judged says the same of all of them.
+  if (!users || why) return null;
   return `${number(users)} ${users === 1 ? "user is" : "users are"} not among them yet, since the time in which to convert is not over.`;
 }

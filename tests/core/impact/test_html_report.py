@@ -231,6 +231,7 @@ def test_what_kept_a_verdict_from_being_given_comes_first_and_a_description_is_t
     text = Document(impact_html(report(told))).text
     assert text.index(why) < text.index("Description only: 2.00% of 1,000 users converted before")
     assert "nobody was held out" not in text
+    assert "not among them yet" not in text
     # An experiment that was judged says its own, as do reports of before there was such a sentence.
     assert headline_of(message(not_judged=why)) == headline_of(message())
     old = message(experiments=[])

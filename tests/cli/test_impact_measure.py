@@ -256,6 +256,12 @@ def test_who_says_nothing_of_a_share_is_told_how(world: World, capsys: pytest.Ca
 def test_a_share_that_cannot_be_read_is_a_failure_in_one_sentence(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = impact(capsys, "vips", "--share", "NO_SHARE.PUBLIC", "--app-group-id", APP_GROUP)
+    options = ("vips", "--share", "NO_SHARE.PUBLIC", "--app-group-id", APP_GROUP)
+    code, out, err = impact(capsys, *options)
+    assert (code, out) == (1, "")
+    assert "No import has ever brought anybody of cohort 'vips'" in err
+    world.define()
+    world.imported("ann")
+    code, out, err = impact(capsys, *options)
     assert (code, out) == (1, "")
     assert "NO_SHARE" in err

@@ -60,6 +60,8 @@ class Comparison:
     :param days: measures more of them, where a description needs it.
     :param tellings: what the share can tell.
     :param holdout: the share that was to be held out; None when it is not known.
+    :param kinds: the identifiers of users of whom it can be known what they did.
+    :param since: the first day.
     :param notes: gets what whoever reads the figures has to know.
     """
 
@@ -68,17 +70,20 @@ class Comparison:
     days: Days
     tellings: Tellings
     holdout: Fraction | None
+    kinds: Sequence[str]
+    since: date
     notes: list[str] = field(default_factory=list)
 
     def of(self, runs: Sequence[Run], until: int | None) -> list[Compared]:
         """Compare the groups of messages; must run inside ``Days.prepared``.
 
-        :param until: the latest event of the share, in epoch seconds.
+        :param until: until when it is known what users did, in epoch seconds; None: nothing is known.
         """
-        if until is None:
-            return [Compared(run=run) for run in runs]
         if not self._tells("purchase" if self.question.goal == PURCHASE else "event"):
             why = f"No effect is judged: the share has no table that tells the goal, {self.question.goal}."
+            return [Compared(run=run, not_judged=why) for run in runs]
+        if until is None:
+            why = f"No effect is judged: in these days the share has no row of what is the goal, {self.question.goal}."
             return [Compared(run=run, not_judged=why) for run in runs]
         currency = self._currency() if self._tells("purchase") else None
         return self._judged(
@@ -89,7 +94,12 @@ class Comparison:
         if run.first is None:
             return Compared(run=run)
         experiments: list[Experiment] = []
-        groups = self.figures.held_out(run, until=until, currency=currency)
+        if run.is_older:
+            self.notes.append(
+                f"{_SUBJECTS[run.kind]}{'' if run.kind == ALL else f' {run.id}'} began before {self.since}: only users "
+                "who came since then are compared. An earlier first day (since) compares all."
+            )
+        groups = self.figures.held_out(run, until=until, currency=currency, kinds=self.kinds)
         if True in groups:
             experiments.append(self._experiment(run, groups, until, currency, "holdout"))
         if run.kind != ALL:
@@ -147,7 +157,7 @@ class Comparison:
     def _before_after(self, one: Compared, until: int, currency: str | None, outcomes: str) -> Compared:
         before, after = (
             self.figures.held_out(
-                one.run, until=until, currency=currency, outcomes=outcomes, shift=shift
+                one.run, until=until, currency=currency, kinds=self.kinds, outcomes=outcomes, shift=shift
             ).get(False, Sums())
             for shift in (-self.question.window_seconds, 0)
         )

@@ -218,8 +218,10 @@ class _Measurement:
                 days=self._days,
                 tellings=self._tellings,
                 holdout=self._holdout,
+                kinds=(nameable := self._days.nameable()),
+                since=first,
                 notes=self._notes,
-            ).of(runs, refreshed.data_until)
+            ).of(runs, refreshed.goal_until)
         names = self._names(runs)
         messages = [
             MessageImpact(
@@ -239,7 +241,7 @@ class _Measurement:
             )
             for one in compared
         ]
-        self._note_what_is_not_there({(one.kind, one.id) for one in messages}, refreshed)
+        self._note_what_is_not_there({(one.kind, one.id) for one in messages}, refreshed, nameable)
         report = ImpactReport(
             question=question,
             cohort_id=self._key[1],
@@ -265,7 +267,9 @@ class _Measurement:
         )
         return report
 
-    def _note_what_is_not_there(self, messages: set[tuple[str, str]], refreshed: Refreshed) -> None:
+    def _note_what_is_not_there(
+        self, messages: set[tuple[str, str]], refreshed: Refreshed, nameable: Sequence[str]
+    ) -> None:
         """Name what was asked for and is not in the share: a wrong name looks like no effect."""
         question = self._question
         if refreshed.data_until is None:
@@ -290,11 +294,11 @@ class _Measurement:
             self._notes.append(
                 f"Nobody of the cohort did {question.goal!r} in these days; names of events are case-sensitive."
             )
-        for kind in ("user_alias", "device_id"):
-            if number := self._kinds.get(kind):
+        for kind, number in self._kinds.items():
+            if kind not in nameable:
                 self._notes.append(
-                    f"{number:,} users of the cohort are known by {kind}, which no table of the share has: they are in "
-                    "the groups, and nothing of what they did is counted."
+                    f"{number:,} users of the cohort are known by {kind}, which the share does not have: nothing is "
+                    "known of them, and they are in neither group."
                 )
 
     def _names(self, runs: Sequence[Run]) -> dict[str, str]:

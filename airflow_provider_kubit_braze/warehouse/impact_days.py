@@ -8,19 +8,16 @@ lasted, and what followed within the attribution window; and what users of both 
 from __future__ import annotations
 
 import math
-import secrets
-import time
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
-from airflow_provider_kubit_braze.exceptions import SourceError
 from airflow_provider_kubit_braze.warehouse import impact_sql as sql
+from airflow_provider_kubit_braze.warehouse.impact_people import People
 from airflow_provider_kubit_braze.warehouse.impact_stage import COLUMNS, Staged, union
-from airflow_provider_kubit_braze.warehouse.session import split_name, stored_name
-from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
+from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
@@ -34,27 +31,18 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.warehouse.share_check import Inventory
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
-#: The end of a stay that has none: the last second of the year 9999.
-FOREVER: Final = 253_402_300_799
-
 #: So long after a push was sent, a bounce says that it was not delivered.
 BOUNCE_SECONDS: Final = 86_400
 
-#: Days that are measured at once: a workspace's events of so many days are staged, and not of all its history.
+#: Days that are measured at once: the cohort's events of so many days are staged, and not of all its history.
 DAYS_AT_ONCE: Final = 16
 
-_WORK: Final = "IMPACT_WORK"
-_WORK_SECONDS: Final = 86_400
+_OUTCOMES: Final = ("purchase", "event")
 
 _PUSH_SEND: Final = "USERS_MESSAGES_PUSHNOTIFICATION_SEND_SHARED"
 _EVENTS: Final = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
 
 _KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
-
-_KEPT: Final = (
-    "WORKSPACE, COHORT_ID, MEASURE, DAY, MOMENT, FIGURE, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, ID_KIND, USER_ID, "
-    "CURRENCY, AMOUNT"
-)
 
 
 class Days:
@@ -87,29 +75,46 @@ class Days:
         self._tellings = tellings
         self._question = question
         self._key = (*key, question.measure)
-        self._words = {"event": tables.impact_event, "kept": _KEPT, "key": _KEY, "day": self.day("s.MOMENT")}
-        self._merges = False
-        #: What the profile views could not be asked, as sentences.
-        self.notes: list[str] = []
+        self._work = WorkTables(session, tables)
+        self._people = People(
+            session, tables, inventory=inventory, stage=stage, question=question, key=key, work=self._work
+        )
+        self._words = {
+            **{name: self._work[name] for name in ("fresh", "stage", "people", "doers", "inside")},
+            "event": tables.impact_event,
+            "kept": sql.KEPT,
+            "key": _KEY,
+            "day": self.day("s.MOMENT"),
+            "is_inside": sql.INSIDE.format(inside=self._work["inside"]),
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be asked, as sentences."""
+        return self._people.notes
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
         """Make what all days need, in tables that are gone afterwards."""
-        self._drop_leftovers()
-        work = f"{self._tables.schema}.{_WORK}_{int(time.time())}_{secrets.token_hex(4)}".upper()
-        made = {name: f"{work}_{name.upper()}" for name in ("stays", "orphans", "aliases", "stage", "people")}
-        self._words |= made
+        self._work.drop_leftovers()
         try:
-            stays, params = stays_of(self._tables, self._key[:2])
-            self._make("stays", Staged(stays, params))
-            survivors = self._stage.survivors()
-            self._merges = survivors is not None
-            if survivors is not None:
-                self._make("orphans", survivors)
+            self._people.begin()
             yield
         finally:
-            for table in made.values():
-                self._session.execute(f"DROP TABLE IF EXISTS {table}")
+            self._work.drop()
+
+    def nameable(self) -> list[str]:
+        """Return the kinds of identifiers by which the share may know the cohort's users; inside ``prepared``."""
+        return self._people.nameable()
+
+    def read(self, tables: Collection[str]) -> list[str]:
+        """Return those tables that are of use to the question: the largest of most workspaces often is of none."""
+        return [one for one in tables if one != _EVENTS or self._question.goal != PURCHASE]
+
+    @property
+    def goal_tables(self) -> list[str]:
+        """The tables that tell the goal."""
+        return self._telling(("purchase" if self._question.goal == PURCHASE else "event",))
 
     def day(self, seconds: str) -> str:
         """Return an SQL expression of the day of epoch seconds."""
@@ -124,194 +129,127 @@ class Days:
         :param used: the tables that have anything.
         """
         after = self._question.starts(last + timedelta(days=1))
-        self._make_aliases(self._question.starts(first), after, used)
+        self._find_people(self._question.starts(first), after, used)
         while first <= last:
             end = min(last, first + timedelta(days=DAYS_AT_ONCE - 1))
             self._measure(first, end, used, measured_at)
             first = end + timedelta(days=1)
 
     def stage_outcomes(self, first: int, until: int) -> None:
-        """Stage what users did, and who they are, without what is about messages.
+        """Stage what users did, without what is about messages; inside ``prepared``.
 
         :param first: the first moment, in epoch seconds.
         :param until: the moment after the last.
         """
-        outcomes = [
-            table
-            for table in self._tellings.by_table
-            if any(self._tells(table, one) for one in ("purchase", "event"))
-        ]
-        # Somebody may have been known by what they did elsewhere, and not have bought since.
-        self._make_aliases(first, until, self._tellings.by_table)
-        self._fill_stage(first, until, outcomes)
+        outcomes = self.read(self._telling(_OUTCOMES))
+        self._find_people(first, until, outcomes)
+        self._make_stage(self._rows(first, until, outcomes))
 
     def staged_outcomes(self) -> str:
         """Return the query of what has been staged that users did, as columns of ``IMPACT_EVENT``."""
-        told = self._told(("purchase", "event")) or sql.TOLD.format(tellings="('', '', '')")
+        told = self._told(_OUTCOMES) or sql.TOLD.format(tellings="('', '', '')")
         return (
             "SELECT p.ID_KIND, p.USER_ID, s.MOMENT, m.FIGURE, s.CURRENCY, s.AMOUNT "
-            f"FROM {self._words['stage']} s {told} INNER JOIN {self._words['people']} p ON p.UID = s.UID"
+            f"FROM {self._words['stage']} s {told} INNER JOIN {self._words['doers']} p ON p.UID = s.UID"
         )
 
     def stage_life(self, tables: Sequence[str], first: int, until: int) -> str:
-        """Stage all of some tables, whatever they tell of messages; must run inside ``prepared``.
+        """Stage all of some tables, whatever they tell of messages; inside ``prepared``.
 
         :param tables: tables of the catalogue that the share has.
         :param first: the first moment, in epoch seconds.
         :param until: the moment after the last.
         :return: what to select from: ``s`` is a staged row, ``p`` the user of the cohort who it belongs to.
         """
-        self._make_aliases(first, until, tables)
+        self._people.find(first, until, messages=tables, outcomes=())
         rows = self._stage.rows
-        self._make_stage([rows(one, first=first, until=until, orphans=self._orphans) for one in tables])
+        self._make_stage(
+            [rows(one, first=first, until=until, orphans=self._people.orphans) for one in tables]
+        )
         return f"{self._words['stage']} s INNER JOIN {self._words['people']} p ON p.UID = s.UID"
+
+    def _find_people(self, first: int, until: int, used: Collection[str]) -> None:
+        tables = self.read([table for table in self._tellings.by_table if table in used])
+        outcomes = [table for table in tables if table in self._telling(_OUTCOMES)]
+        messages = [table for table in tables if table not in outcomes]
+        self._people.find(first, until, messages=messages, outcomes=outcomes)
 
     def _measure(self, first: date, last: date, used: Collection[str], measured_at: datetime) -> None:
         start = self._question.starts(first)
         end = self._question.starts(last + timedelta(days=1))
-        self._fill_stage(start, end, used)
+        self._make_stage(self._rows(start, end, used))
+        # Worked out beside the tables of all cohorts, which are locked only while it is moved there.
+        self._work.make(
+            "fresh", Staged(f"SELECT {sql.KEPT} FROM {self._tables.impact_event} WHERE 1 = 0", [])
+        )
+        self._insert(sql.REACHES, ("reached", "anchor", "control"), end)
+        self._insert_reactions(first, start, end)
+        self._insert(sql.OUTCOMES, _OUTCOMES, end)
+        days = (*self._key, first.isoformat(), last.isoformat())
 
         def work() -> None:
             for table in (self._tables.impact_event, self._tables.impact_daily):
-                self._session.execute(
-                    f"DELETE FROM {table} WHERE {_KEY} AND DAY >= %s AND DAY <= %s",
-                    (*self._key, first.isoformat(), last.isoformat()),
-                )
-            self._insert(sql.REACHES, ("reached", "anchor", "control"), end)
-            self._insert_reactions(first, last, start, end)
-            if self._question.goal == PURCHASE:
-                self._insert(sql.OUTCOMES, ("purchase",), end)
-            else:
-                self._insert(sql.OUTCOMES, ("purchase", "event"), end)
-            self._count(first, last, measured_at)
+                self._session.execute(f"DELETE FROM {table} WHERE {_KEY} AND DAY >= %s AND DAY <= %s", days)
+            self._session.execute(
+                f"INSERT INTO {self._tables.impact_event} ({sql.KEPT}) SELECT {sql.KEPT} FROM {self._words['fresh']}"
+            )
+            self._count(measured_at)
 
         self._session.transact(work)
 
-    def _fill_stage(self, first: int, until: int, used: Collection[str]) -> None:
-        parts = []
-        for table, tellings in self._tellings.by_table.items():
-            figures = {one.figure for one in tellings}
-            if table not in used or self._is_unread(table):
-                continue
-            parts.append(
-                self._stage.rows(
-                    table,
-                    first=first,
-                    until=until + (BOUNCE_SECONDS if "bounced" in figures else 0),
-                    orphans=self._orphans,
-                    event=self._question.goal if table == _EVENTS else None,
-                )
+    def _rows(self, first: int, until: int, used: Collection[str]) -> list[Staged]:
+        return [
+            self._stage.rows(
+                table,
+                first=first,
+                until=until + (BOUNCE_SECONDS if self._tells(table, "bounced") else 0),
+                orphans=self._people.orphans,
+                event=self._question.goal if table == _EVENTS else None,
             )
-        self._make_stage(parts)
+            for table in self.read([one for one in self._tellings.by_table if one in used])
+        ]
 
     def _make_stage(self, parts: Sequence[Staged]) -> None:
-        for name in ("people", "stage"):
-            self._session.execute(f"DROP TABLE IF EXISTS {self._words[name]}")
-        self._make("stage", union(parts) if parts else _nothing())
-        self._make("people", self._people())
-
-    def _is_unread(self, table: str) -> bool:
-        """Whether a table, the largest of most workspaces, is of no use to the question."""
-        return table == _EVENTS and self._question.goal == PURCHASE
-
-    @property
-    def _orphans(self) -> str | None:
-        return self._words["orphans"] if self._merges else None
-
-    def _make_aliases(self, first: int, until: int, tables: Collection[str]) -> None:
-        """Find out who is who in all days that are measured together: a row may say it for those before it."""
-        query = self._stage.aliases(
-            sorted(table for table in tables if not self._is_unread(table)),
-            first=first,
-            until=until,
-            orphans=self._orphans,
-            among=Staged(f"SELECT USER_ID FROM {self._words['stays']} WHERE ID_KIND = 'external_id'", []),
+        """Stage rows of the cohort's users, and of nobody else."""
+        everything = union(parts) if parts else _nothing()
+        owners = f"SELECT UID FROM {self._work['owners']}"
+        self._work.make(
+            "stage",
+            Staged(f"SELECT r.* FROM ({everything.sql}) r WHERE r.UID IN ({owners})", everything.params),
         )
-        self._session.execute(f"DROP TABLE IF EXISTS {self._words['aliases']}")
-        self._make("aliases", query)
-
-    def _people(self) -> Staged:
-        words = self._words
-        survivor = "COALESCE(o.SURVIVOR, {uid})" if self._merges else "{uid}"
-        orphans = f"LEFT JOIN {words['orphans']} o ON o.ORPHAN = {{uid}}" if self._merges else ""
-        known = [f"SELECT 'external_id' AS ID_KIND, XID AS USER_ID, UID FROM {words['aliases']}"]
-        mine = "m.USER_ID"
-        known.append(
-            f"SELECT 'braze_id', m.USER_ID, {survivor.format(uid=mine)} FROM members m {orphans.format(uid=mine)} "
-            "WHERE m.ID_KIND = 'braze_id'"
-        )
-        profiles, params = self._profiles()
-        if profiles:
-            known.append(
-                f"SELECT n.KIND, n.WHO, {survivor.format(uid='n.PROFILE')} FROM names n "
-                f"{orphans.format(uid='n.PROFILE')}"
-            )
-        statement = sql.PEOPLE.format(
-            stays=words["stays"], profiles=f", {profiles}" if profiles else "", known=" UNION ".join(known)
-        )
-        return Staged(statement, params)
-
-    def _profiles(self) -> tuple[str, list[str]]:
-        """Return the WITH clauses of the profiles' names, empty without the views."""
-        if not self._inventory.profile_views["who is known"]:
-            return "", []
-        views = ShareViews(
-            self._session, share=self._inventory.share, app_group_id=self._question.app_group_id
-        )
-        kinds = [
-            kind for (kind,) in self._session.rows(f"SELECT DISTINCT ID_KIND FROM {self._words['stays']}")
-        ]
-        try:
-            asked = sorted(
-                kind for kind in kinds if kind in ("external_id", "email", "phone") and views.has(kind)
-            )
-        except SourceError as error:
-            if str(error) not in self.notes:
-                self.notes.append(str(error))
-            return "", []
-        return views.names(asked) if asked else ("", [])
-
-    def _make(self, name: str, query: Staged) -> None:
-        self._session.execute(f"CREATE TRANSIENT TABLE {self._words[name]} AS {query.sql}", query.params)
 
     def _insert(self, statement: str, figures: tuple[str, ...], end: int) -> None:
         if told := self._told(figures):
-            inside = sql.INSIDE.format(**self._words)
-            self._session.execute(
-                statement.format(**self._words, told=told, inside=inside), (*self._key, end)
-            )
+            self._session.execute(statement.format(**self._words, told=told), (*self._key, end))
 
-    def _insert_reactions(self, first: date, last: date, start: int, end: int) -> None:
+    def _insert_reactions(self, first: date, start: int, end: int) -> None:
         window = self._question.window_seconds
         earliest = first - timedelta(days=math.ceil(window / 86_400) + 1)
         followed = ("delivered", "seen", "clicked", "converted", "revenue", "opted_out")
         for by, has_channel in ((", CHANNEL", True), ("", False)):
-            reactions, ends = [], []
+            reactions = []
             if told := self._told(followed, has_channel=has_channel):
-                inside = sql.INSIDE.format(**self._words)
-                reactions.append(sql.FOLLOWED.format(**self._words, told=told, inside=inside))
-                ends.append(end)
-            bounced = [table for table in self._tellings.by_table if self._tells(table, "bounced")]
+                reactions.append(sql.FOLLOWED.format(**self._words, told=told))
+            bounced = self._telling(("bounced",))
             if has_channel and bounced:
                 reactions.append(
                     sql.DELIVERED_PUSH.format(
-                        **self._words,
-                        inside=sql.INSIDE.format(**self._words),
-                        send=_PUSH_SEND,
-                        bounce=bounced[0],
-                        bounce_seconds=BOUNCE_SECONDS,
+                        **self._words, send=_PUSH_SEND, bounce=bounced[0], bounce_seconds=BOUNCE_SECONDS
                     )
                 )
-                ends.append(end)
-            if not reactions:
-                continue
-            statement = sql.REACTIONS.format(
-                **self._words,
-                last=sql.LAST.format(by=by),
-                reactions="".join(reactions).strip().removeprefix("UNION ALL"),
-            )
-            days = (earliest.isoformat(), last.isoformat())
-            self._session.execute(statement, (*self._key, *self._key, *days, start - window, *ends, window))
+            if reactions:
+                statement = sql.REACTIONS.format(
+                    **self._words, last=sql.LAST.format(by=by), reactions=" UNION ALL ".join(reactions)
+                )
+                days = (earliest.isoformat(), first.isoformat())
+                ends = [end] * len(reactions)
+                self._session.execute(
+                    statement, (*self._key, *self._key, *days, start - window, *ends, window)
+                )
+
+    def _telling(self, figures: tuple[str, ...]) -> list[str]:
+        """Return the tables that tell any of some figures."""
+        return [table for table in self._tellings.by_table if any(self._tells(table, one) for one in figures)]
 
     def _tells(self, table: str, figure: str) -> bool:
         return any(one.figure == figure for one in self._tellings.by_table[table])
@@ -326,19 +264,16 @@ class Days:
         ]
         return sql.TOLD.format(tellings=", ".join(rows)) if rows else ""
 
-    def _count(self, first: date, last: date, measured_at: datetime) -> None:
+    def _count(self, measured_at: datetime) -> None:
         figures = ", ".join(f"{self._known(figure)} AS {figure.upper()}" for figure in FUNNEL)
-        statement = (
+        self._session.execute(
             f"INSERT INTO {self._tables.impact_daily} (WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, "
             f"VARIATION_ID, {', '.join(FUNNEL).upper()}, CURRENCY, MEASURED_AT) "
             f"SELECT WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, {figures}, 'USD', "
-            f"CAST(%s AS TIMESTAMP_NTZ) FROM {self._tables.impact_event} "
-            f"WHERE {_KEY} AND DAY >= %s AND DAY <= %s AND MESSAGE_ID <> '' "
-            "AND FIGURE NOT IN ('control', 'entered') "
-            "GROUP BY WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID"
-        )
-        self._session.execute(
-            statement, (utc_text(measured_at), *self._key, first.isoformat(), last.isoformat())
+            f"CAST(%s AS TIMESTAMP_NTZ) FROM {self._words['fresh']} "
+            "WHERE MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered') "
+            "GROUP BY WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID",
+            (utc_text(measured_at),),
         )
 
     def _known(self, figure: str) -> str:
@@ -356,20 +291,6 @@ class Days:
         told = " OR ".join(f"KIND = '{kind}' AND CHANNEL IN ({of_kind})" for kind, of_kind in listed.items())
         return f"CASE WHEN {told} THEN {counted(figure)} END" if told else "NULL"
 
-    def _drop_leftovers(self) -> None:
-        """Remove what measurements have left that were killed: they take a day at the most."""
-        *database, schema = split_name(self._tables.schema)
-        catalog = f"{database[0]}." if database else ""
-        rows = self._session.rows(
-            f"SELECT TABLE_NAME FROM {catalog}INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s "
-            "AND TABLE_NAME LIKE %s",
-            (stored_name(schema), f"{_WORK}%"),
-        )
-        for (name,) in rows:
-            made = name.removeprefix(f"{_WORK}_").partition("_")[0]
-            if made.isdecimal() and int(made) < time.time() - _WORK_SECONDS:
-                self._session.execute(f"DROP TABLE IF EXISTS {self._tables.schema}.{name}")
-
 
 def counted(figure: str) -> str:
     """Return the expression of a figure over rows of ``IMPACT_EVENT``.
@@ -381,15 +302,6 @@ def counted(figure: str) -> str:
     if figure == "sends":
         return "COUNT(CASE WHEN FIGURE = 'reached' THEN 1 END)"
     return f"COUNT(DISTINCT CASE WHEN FIGURE = '{figure}' THEN ID_KIND || ':' || USER_ID END)"
-
-
-def stays_of(tables: Tables, key: tuple[str, str]) -> tuple[str, list[Any]]:
-    """Return the query of all stays of a cohort, and its parameters.
-
-    :return: ID_KIND, USER_ID, HELD_OUT, START_AT and END_AT, in epoch seconds; the end is not part of the stay.
-    """
-    statement = sql.STAYS.format(membership=tables.membership, run=tables.run, forever=FOREVER)
-    return statement.strip(), [*key, *key]
 
 
 def _nothing() -> Staged:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
-from airflow_provider_kubit_braze.warehouse.impact_days import counted, stays_of
+from airflow_provider_kubit_braze.warehouse.impact_days import counted
+from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ GROUP BY GROUPING SETS ({sets})
 # The first stay that overlaps the run says to which group a user belongs, and when it began to matter.
 _UNITS: Final = """
 SELECT ID_KIND, USER_ID, HELD_OUT AS IN_CONTROL, GREATEST(START_AT, {first}) AS ANCHOR
-FROM ({stays}) t WHERE START_AT <= {last} AND END_AT > {first}
+FROM ({stays}) t
+WHERE START_AT <= {last} AND END_AT > {first} AND START_AT >= {since} AND ID_KIND IN ({kinds})
 QUALIFY ROW_NUMBER() OVER (PARTITION BY ID_KIND, USER_ID ORDER BY START_AT, HELD_OUT) = 1
 """
 
@@ -61,7 +63,7 @@ met AS (
     SELECT DISTINCT u.ID_KIND, u.USER_ID
     FROM units u INNER JOIN {event} e ON e.ID_KIND = u.ID_KIND AND e.USER_ID = u.USER_ID
     WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.FIGURE = 'reached'{of_message}
-    AND e.MOMENT >= u.ANCHOR AND e.DAY <= %s
+    AND e.MOMENT >= u.ANCHOR AND e.MOMENT < u.ANCHOR + {window} AND e.DAY <= %s
 )
 SELECT u.IN_CONTROL, u.ANCHOR + {window} > {until} AS IS_OPEN, COUNT(*) AS USERS,
     COUNT(CASE WHEN d.CONVERTED = 1 THEN 1 END) AS CONVERTERS,
@@ -84,6 +86,7 @@ class Run:
     :param first: when it first reached somebody, in epoch seconds; None when it reached nobody.
     :param last: when it last did.
     :param figures: over the whole period.
+    :param is_older: whether it reached somebody before the period, too.
     """
 
     kind: str
@@ -91,6 +94,7 @@ class Run:
     first: int | None
     last: int | None
     figures: Figures
+    is_older: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,8 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
+        self._since = question.starts(first)
+        self._older: set[tuple[str, str]] = set()
         self._channels: dict[tuple[str, str], set[str]] = {}
         self._slices: dict[tuple[str, str], dict[str, list[Slice]]] = {}
 
@@ -153,6 +159,11 @@ class PeriodFigures:
         """Return all messages together, if there are several, and the largest ones; and how many more there are."""
         chosen, params = self._chosen()
         message = ("KIND", "MESSAGE_ID")
+        before = (
+            f"SELECT DISTINCT KIND, MESSAGE_ID FROM {self._tables.impact_event} "
+            f"WHERE {_KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
+        )
+        self._older = set(self._session.rows(before, (*self._key, self._days[0], *params)))
         rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ("DAY",), ()), chosen, params)
         for row in rows:
             if row[0] is not None and row[2] is not None:
@@ -197,24 +208,46 @@ class PeriodFigures:
         return self._question.currency or next(iter(found), None), found
 
     def held_out(
-        self, run: Run, *, until: int, currency: str | None, outcomes: str = "", shift: int = 0
+        self,
+        run: Run,
+        *,
+        until: int,
+        currency: str | None,
+        kinds: Sequence[str],
+        outcomes: str = "",
+        shift: int = 0,
     ) -> dict[bool, Sums]:
         """Return the sums of the treated (False) and of those held out (True).
 
-        :param until: the latest event of the share, in epoch seconds.
+        Of a message that is older than the period only those count who came since: of the others, those may be gone
+        whom it has moved.
+
+        :param until: until when it is known what users did, in epoch seconds.
+        :param kinds: the identifiers of users of whom it can be known.
         :param currency: of the revenue.
         :param outcomes: a query of what users did instead of ``IMPACT_EVENT``.
         :param shift: seconds that are added to when a user's outcomes begin to count.
         """
         stays, params = stays_of(self._tables, self._key[:2])
-        units = _UNITS.format(stays=stays, first=run.first, last=run.last)
+        units = _UNITS.format(
+            stays=stays,
+            first=run.first,
+            last=run.last,
+            since=self._since if run.is_older else 0,
+            kinds=", ".join(f"'{kind}'" for kind in kinds) or "''",
+        )
         return self._groups(
             run, units, params, until=until, currency=currency, outcomes=outcomes, shift=shift
         )
 
     def braze_control(self, run: Run, *, until: int, currency: str | None) -> dict[bool, Sums] | None:
-        """Return the same of Braze's own control group; None when there is nobody in it."""
-        figures = "'control', 'entered'" if run.kind == "canvas" else "'control', 'reached', 'anchor'"
+        """Return the same of Braze's own control group; None when there is nobody in it, or nobody to compare it with.
+
+        Of a campaign those are treated whom it reached: never those who are only known to have opened it.
+        """
+        if run.kind == "campaign" and run.figures["reached"] is None:
+            return None
+        figures = "'control', 'entered'" if run.kind == "canvas" else "'control', 'reached'"
         units = _BRAZE_UNITS.format(event=self._tables.impact_event, key=_KEY, figures=figures)
         params = [*self._key, *self._days, run.kind, run.id]
         groups = self._groups(run, units, params, until=until, currency=currency)
@@ -298,6 +331,7 @@ class PeriodFigures:
             first=None if first is None else int(first),
             last=None if last is None else int(last),
             figures=self._figures(row),
+            is_older=(row[0], row[1]) in self._older if row[0] else bool(self._older),
         )
 
     def _keep(self, row: tuple[Any, ...]) -> None:

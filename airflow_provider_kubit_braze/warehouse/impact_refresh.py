@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
+#: What counts, and how: with other rules, what was measured before means something else.
+_RULES: Final = 1
+
 #: Rows count as new for so long after they were last looked for: Braze writes when it has loaded a row without a time
 #: zone in some tables, and a row is seen only when its load has ended.
 _OVERLAP: Final = timedelta(days=1)
@@ -38,10 +42,12 @@ class Refreshed:
 
     :param days: days that were measured anew.
     :param data_until: the latest event of the share, in epoch seconds; None without any.
+    :param goal_until: the latest event of the table that tells the goal: until then it is known what users did.
     """
 
     days: int
     data_until: int | None
+    goal_until: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class _Before:
     first: date
     last: date
     data_until: int | None
+    goal_until: int | None
     loaded_until: int | None
     measured_at: datetime
     used: frozenset[str]
@@ -112,43 +119,49 @@ class Refresh:
             # Days before those that are asked about stay as they were measured, unless they are somebody else's.
             same = found is not None and self._is_same_share(found)
             self._forget(first if same else None)
-        else:
-            # What was measured stays one piece, so that the last reach before an event is always among it.
-            first = before.first
-        arrived = self._arrivals(first, now, before)
-        changed = self._changed(first, last, before, {one.day for one in arrived})
-        data_until = max((one.moment for one in arrived), default=None)
-        loaded_until = max((one.loaded for one in arrived if one.loaded is not None), default=None)
+        arrived = self._arrivals(first, last, now, before)
+        changed = self._changed(first, last, before, arrived)
+        until = int(now.timestamp())
+        reached = {
+            "data": max((one.moment for one in arrived), default=None),
+            "goal": max((one.moment for one in arrived if one.table in self._days.goal_tables), default=None),
+            # A row that says it was loaded in the future would hide all that come until then.
+            "loaded": max(
+                (min(one.loaded, until) for one in arrived if one.loaded is not None), default=None
+            ),
+        }
         used = {one.table for one in arrived}
         if before is not None:
-            data_until = max(
-                (one for one in (data_until, before.data_until) if one is not None), default=None
-            )
-            loaded_until = max(
-                (one for one in (loaded_until, before.loaded_until) if one is not None), default=None
-            )
+            earlier = {"data": before.data_until, "goal": before.goal_until, "loaded": before.loaded_until}
+            reached = {
+                name: max((one for one in (value, earlier[name]) if one is not None), default=None)
+                for name, value in reached.items()
+            }
             used |= before.used
-        for start, end in _pieces(changed):
-            log.info("Measuring the impact from %s to %s.", start, end)
-            self._days.measure(start, end, used=used, measured_at=now)
+        for one, other in _pieces(changed):
+            log.info("Measuring the impact from %s to %s.", one, other)
+            self._days.measure(one, other, used=used, measured_at=now)
         self._session.execute(
             f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, LAST_DAY, "
-            "DAYS, DATA_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
-            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, %s, CAST(%s AS TIMESTAMP_NTZ), %s, %s",
+            "DAYS, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
+            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, %s, %s, CAST(%s AS TIMESTAMP_NTZ), "
+            "%s, %s",
             (
                 *self._key,
                 self._settings,
+                # Other days, which may have been measured before, have not been looked at this time.
                 first.isoformat(),
                 last.isoformat(),
                 len(changed),
-                data_until,
-                loaded_until,
+                reached["data"],
+                reached["goal"],
+                reached["loaded"],
                 utc_text(now),
                 run_id,
                 json.dumps(sorted(used)),
             ),
         )
-        return Refreshed(days=len(changed), data_until=data_until)
+        return Refreshed(days=len(changed), data_until=reached["data"], goal_until=reached["goal"])
 
     def _range(self, now: datetime) -> tuple[date, date]:
         """Return the days that the question needs: what follows a message may lie outside of those asked about."""
@@ -162,10 +175,14 @@ class Refresh:
         question = self._question
         return json.dumps(
             {
+                "rules": _RULES,
                 "source": question.source,
                 "app_group_id": question.app_group_id,
                 "tables": {
-                    table: [f"{one.figure} {one.channel}".strip() for one in tellings]
+                    table: [
+                        *(f"{one.figure} {one.channel}".strip() for one in tellings),
+                        *self._stage.tells_apart(table),
+                    ]
                     for table, tellings in self._tellings.by_table.items()
                 },
             },
@@ -174,30 +191,30 @@ class Refresh:
 
     def _before(self) -> _Before | None:
         rows = self._session.rows(
-            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, LOADED_UNTIL, CAST(MEASURED_AT AS VARCHAR), USED "
-            f"FROM {self._tables.impact_refresh} WHERE {_KEY} "
+            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, "
+            f"DATE_PART(EPOCH_SECOND, MEASURED_AT), USED FROM {self._tables.impact_refresh} WHERE {_KEY} "
             "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
             self._key,
         )
         if not rows:
             return None
-        settings, first, last, data_until, loaded_until, measured_at, used = rows[0]
+        settings, first, last, *numbers, measured_at, used = rows[0]
+        data_until, goal_until, loaded_until = (None if one is None else int(one) for one in numbers)
         return _Before(
             settings=settings,
             first=first,
             last=last,
-            data_until=None if data_until is None else int(data_until),
-            loaded_until=None if loaded_until is None else int(loaded_until),
-            measured_at=_aware(datetime.fromisoformat(measured_at)),
+            data_until=data_until,
+            goal_until=goal_until,
+            loaded_until=loaded_until,
+            measured_at=datetime.fromtimestamp(int(measured_at), UTC),
             used=frozenset(json.loads(used)),
         )
 
     def _continues(self, before: _Before, first: date, last: date) -> bool:
-        """Whether what was measured is of use: it means the same, and the days that are wanted now go on from it."""
+        """Whether what was measured is of use: it means the same, and touches the days that are wanted now."""
         return (
-            before.settings == self._settings
-            and before.first <= first <= before.last + _DAY
-            and last >= before.first
+            before.settings == self._settings and before.first <= last + _DAY and first <= before.last + _DAY
         )
 
     def _is_same_share(self, before: _Before) -> bool:
@@ -216,18 +233,25 @@ class Refresh:
 
         self._session.transact(work)
 
-    def _arrivals(self, first: date, now: datetime, before: _Before | None) -> list[_Arrived]:
+    def _arrivals(self, first: date, last: date, now: datetime, before: _Before | None) -> list[_Arrived]:
         """Return the days of which a table has something new."""
-        since = None
-        if before is not None and before.loaded_until is not None:
-            since = before.loaded_until - int(_OVERLAP.total_seconds())
+        # Not to the last day only: how far the data reach says whose attribution window is over.
+        until = int(now.timestamp()) + 1
+        if before is None or before.loaded_until is None:
+            return self._arrived(first, until, None)
+        since = before.loaded_until - int(_OVERLAP.total_seconds())
+        found = self._arrived(max(first, before.first), until, since)
+        if first < before.first:
+            found += self._arrived(first, self._question.starts(before.first), None)
+        return found
+
+    def _arrived(self, first: date, until: int, since: int | None) -> list[_Arrived]:
         query = self._stage.arrivals(
-            self._tellings.by_table,
+            self._days.read(list(self._tellings.by_table)),
             day=self._days.day('"TIME"'),
             since=since,
             first=self._question.starts(first),
-            # Not to the last day only: how far the data reach says whose attribution window is over.
-            until=int(now.timestamp()) + 1,
+            until=until,
         )
         if not query.sql:
             return []
@@ -237,16 +261,27 @@ class Refresh:
         ]
 
     def _changed(
-        self, first: date, last: date, before: _Before | None, arrived: Iterable[date]
+        self, first: date, last: date, before: _Before | None, arrived: Iterable[_Arrived]
     ) -> list[date]:
         """Return the days to measure: what is new on one changes those that it may be followed by."""
-        after = math.ceil(self._question.window / _DAY)
-        days = {day + number * _DAY for day in arrived for number in range(-1, after + 1)}
+        # A day more than the window has, as a day may have 23 hours.
+        after = math.ceil(self._question.window / _DAY) + 1
+        days = {one.day + number * _DAY for one in arrived for number in range(-1, after + 1)}
         if before is not None:
-            # Stays may have begun and ended since the last look.
-            looked = before.measured_at.astimezone(self._question.zone).date() - _DAY
-            days |= set(_between(max(first, min(looked, before.last + _DAY)), last))
+            days |= set(_between(max(first, min(self._stays_changed(before), before.last + _DAY)), last))
         return sorted(day for day in days if first <= day <= last)
+
+    def _stays_changed(self, before: _Before) -> date:
+        """Return the first day on which the cohort may have been another one than at the last look."""
+        looked = before.measured_at - _OVERLAP
+        stays, params = stays_of(self._tables, self._key[:2])
+        since = int(looked.timestamp())
+        # An import may have begun long before its stays were written down.
+        (moment,) = self._session.row(
+            f"SELECT MIN(START_AT) FROM ({stays}) t WHERE KNOWN_AT >= {since}", params
+        )
+        earliest = since if moment is None else min(since, int(moment))
+        return datetime.fromtimestamp(earliest, UTC).astimezone(self._question.zone).date()
 
 
 def _between(first: date, last: date) -> Iterator[date]:
@@ -265,7 +300,3 @@ def _pieces(days: Iterable[date]) -> Iterator[tuple[date, date]]:
         run.append(day)
     if run:
         yield run[0], run[-1]
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -27,13 +27,14 @@ _ORPHANS: Final = "USERS_USERORPHAN_SHARED"
 #: Merges of merges are followed for so many doublings: a chain of 2 ** 5 profiles.
 _DOUBLINGS: Final = 5
 
+_MACHINES: Final = frozenset({"MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK"})
+_FINER: Final = _MACHINES | {"EXTERNAL_USER_ID", "CONVERSION_BEHAVIOR_INDEX", "DISPATCH_ID", "DEVICE_ID"}
+
 # What may stand in a column, by what it is called here. The first that the table has is taken.
 _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "XID": ("EXTERNAL_USER_ID",),
     # Of an install where it came from.
     "NAME": ("NAME", "SOURCE"),
-    "DISPATCH": ("DISPATCH_ID",),
-    "DEVICE": ("DEVICE_ID",),
 }
 
 
@@ -143,10 +144,14 @@ class Stage:
             params,
         )
 
+    def tells_apart(self, table: str) -> list[str]:
+        """Return the columns of a table without which other rows would count."""
+        return sorted(_FINER & self._inventory.columns[self._name(table)])
+
     def has_machines(self, table: str) -> bool:
         """Whether a table says what machines did."""
         columns = self._inventory.columns[self._name(table)]
-        return bool(columns & {"MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK"})
+        return bool(columns & _MACHINES)
 
     def survivors(self) -> Staged | None:
         """Return the query of ORPHAN and SURVIVOR, whatever the number of merges between; None without the table."""
@@ -243,7 +248,7 @@ def _once(columns: frozenset[str]) -> str:
 
 def _needed(table: str) -> set[str]:
     """Return the columns of a table, beyond who and when, that anything here is made of."""
-    needed = {column for columns in _TAKEN.values() for column in columns}
+    needed = {column for columns in _TAKEN.values() for column in columns} | {"DISPATCH_ID", "DEVICE_ID"}
     needed |= {"CAMPAIGN_API_ID", "CANVAS_API_ID", "MESSAGE_VARIATION_API_ID", "CANVAS_VARIATION_API_ID"}
     needed |= {"IN_CONTROL_GROUP", "MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK", "CONVERSION_BEHAVIOR_INDEX"}
     needed |= {"SUBSCRIPTION_STATUS", "CURRENCY", "REVENUE" if table.endswith("_REVENUE_SHARED") else "PRICE"}
@@ -262,6 +267,9 @@ def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
         name: next((f'e."{column}"' for column in candidates if column in columns), "CAST(NULL AS VARCHAR)")
         for name, candidates in _TAKEN.items()
     }
+    # Compared with each other, where one that is not there is like another.
+    for name, column in (("DISPATCH", "DISPATCH_ID"), ("DEVICE", "DEVICE_ID")):
+        taken[name] = f"COALESCE(e.\"{column}\", '')" if column in columns else "''"
     taken |= {
         "MOMENT": 'e."TIME"',
         "KIND": f"CASE WHEN {campaign} IS NOT NULL THEN 'campaign' WHEN {canvas} IS NOT NULL THEN 'canvas' END",

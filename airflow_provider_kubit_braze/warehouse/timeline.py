@@ -20,7 +20,8 @@ from airflow_provider_kubit_braze.core.impact.life import (
 )
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
-from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days, stays_of
+from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days
+from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 from airflow_provider_kubit_braze.warehouse.share_views import ShareViews

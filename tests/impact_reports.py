@@ -133,6 +133,7 @@ def message(**changes: Any) -> dict[str, Any]:
         "days": days(),
         "open_users": 17,
         "experiments": [experiment()],
+        "not_judged": None,
         "before_after": None,
     }
     return {**found, **changes}
@@ -220,6 +221,7 @@ def hostile() -> dict[str, Any]:
             before_after=described,
         ),
         message(kind=at("kind"), id=at("id"), name=None, experiments=[], before_after=described),
+        message(id="three", name=None, experiments=[], not_judged=at("not judged")),
         cohort_name=at("cohort"),
         measure=at("measure"),
         timezone=at("timezone"),

@@ -33,6 +33,22 @@ if TYPE_CHECKING:
 # Told in a line, as no channel has them.
 _BESIDES: Final = ("life of a user", "identity", "names")
 
+#: What is asked of a measurement, and not of a share.
+_OF_MEASURING: Final = (
+    "file",
+    "braze_conn_id",
+    "app_group_id",
+    "campaign",
+    "canvas",
+    "goal",
+    "window",
+    "since",
+    "until",
+    "timezone",
+    "full_refresh",
+    "html",
+)
+
 _DEFAULT_CONN_ID: Final = "snowflake_default"
 
 _YES: Final = "yes"
@@ -46,7 +62,13 @@ def impact(arguments: argparse.Namespace) -> int:
         :func:`~airflow_provider_kubit_braze.cli.impact_measure.measure`.
     :return: the exit code: of a check 0 when every figure is possible, else 1.
     """
-    return run(lambda: _check(arguments) if arguments.check else _measure(arguments))
+    return run(lambda: _asked(arguments))
+
+
+def _asked(arguments: argparse.Namespace) -> int:
+    if arguments.limit is not None:
+        raise WrongUseError("--limit is about the life of one user: give --user USER, or leave it out.")
+    return _check(arguments) if arguments.check else _measure(arguments)
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -64,6 +86,11 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.cohort is not None:
         raise WrongUseError(
             "--check looks at a share, whatever the cohort: leave the cohort out, or --check."
+        )
+    # None and False are not given, and [] is of those that may be repeated; a blank one is.
+    if given := [name for name in _OF_MEASURING if getattr(arguments, name) not in (None, False, [])]:
+        raise WrongUseError(
+            f"--check measures nothing: leave --{given[0].replace('_', '-')} out, or --check."
         )
     conn_id = _DEFAULT_CONN_ID if conn_id is None else conn_id
     try:

@@ -8,12 +8,15 @@ from rich.text import Text
 
 from airflow_provider_kubit_braze.cli.screen import Column, fitting, print_facts, print_sentence, screen
 from airflow_provider_kubit_braze.core.impact.showing import (
+    BY_BRAZE,
     CONTROLS,
     FIGURES,
     MEASURES,
+    NO_SUM,
     NOT_KNOWN,
     axis_of,
     before_after_rows,
+    covered_words,
     effect_words,
     effects_of,
     figure,
@@ -50,8 +53,11 @@ _NAME: Final = 22
 
 _INDENT: Final = "  "
 
-# Sends are rows and no step of the funnel: they go first where a terminal is too narrow.
-_COLUMNS: Final = (FIGURES[0], *FIGURES[2:], FIGURES[1])
+# Sends are rows and no step of the funnel: they go first where a terminal is too narrow. That Braze credits converted
+# and revenue is said below all tables: their heads have no room for it.
+_COLUMNS: Final = tuple(
+    (key, name.lower().removesuffix(" (by braze)")) for key, name in (FIGURES[0], *FIGURES[2:], FIGURES[1])
+)
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -75,7 +81,10 @@ def print_report(report: Mapping[str, Any]) -> None:
         _side_by_side(out, messages)
     for message in messages:
         out.print()
-        _message(out, message)
+        _message(out, message, window=report["window_seconds"])
+    if messages:
+        out.print()
+        print_sentence(out, f"{BY_BRAZE} {NO_SUM}", style="dim")
     notes = list(report["notes"])
     if report["messages_left_out"]:
         notes.append(
@@ -106,17 +115,17 @@ def _side_by_side(out: Console, messages: Sequence[Mapping[str, Any]]) -> None:
     out.print(table)
 
 
-def _message(out: Console, message: Mapping[str, Any]) -> None:
+def _message(out: Console, message: Mapping[str, Any], *, window: float) -> None:
     of_what = ", ".join(filter(None, (kind_of(message), _id_beside_name(message))))
     out.print(Text(plain(name_of(message)), style="bold").append(f"  {plain(of_what)}", style="dim"))
     _, sentence, tone = headline_of(message)
     print_sentence(out, sentence, style=_STYLES[tone])
     for experiment in message["experiments"]:
-        _experiment(out, experiment, said=sentence)
+        _experiment(out, experiment, said=sentence, window=window)
     if waiting := waiting_words(message):
         print_sentence(out, waiting, style="dim")
     if told := message["before_after"]:
-        _before_after(out, told, alone=not message["experiments"])
+        _before_after(out, told, said=sentence)
     lines = [("all channels", "", message)] if len(message["channels"]) != 1 else []
     lines += [(one["channel"], "", one) for one in message["channels"]]
     _figures(out, "channel", lines, message)
@@ -128,9 +137,10 @@ def _id_beside_name(message: Mapping[str, Any]) -> str:
     return str(message["id"]) if message["name"] and message["kind"] != "all" else ""
 
 
-def _experiment(out: Console, experiment: Mapping[str, Any], *, said: str) -> None:
+def _experiment(out: Console, experiment: Mapping[str, Any], *, said: str, window: float) -> None:
     out.print(Text(f"Against {CONTROLS[experiment['control_kind']]}", style="bold"))
-    print_sentence(out, sizes_of(experiment) + ".")
+    print_sentence(out, sizes_of(experiment))
+    print_sentence(out, covered_words(experiment, window), style="dim")
     told = {said}
     if (warning := ratio_warning(experiment)) and experiment["conversion"]["sentence"] != said:
         print_sentence(out, warning, style="red")
@@ -165,9 +175,9 @@ def _ends(axis: Axis) -> str:
     return plain(f"{axis.low_label} and up" if axis.is_open else f"{axis.low_label} to {axis.high_label}")
 
 
-def _before_after(out: Console, told: Mapping[str, Any], *, alone: bool) -> None:
+def _before_after(out: Console, told: Mapping[str, Any], *, said: str) -> None:
     out.print(Text(plain(f"Before and after: {told['label']}"), style="bold"))
-    if not alone:
+    if told["sentence"] != said:
         print_sentence(out, told["sentence"])
     rows = before_after_rows(told)
     heads = ("", "users", "converted", "revenue")
@@ -188,7 +198,7 @@ def _figures(
         columns.append(Column("channel", [plain(beside) for _, beside, _ in lines]))
     for key, name in _COLUMNS:
         cells = [_cell(key, line, message) for _, _, line in lines]
-        columns.append(Column(name.lower(), cells, right=True))
+        columns.append(Column(name, cells, right=True))
     table, left_out = fitting(columns, out.width)
     out.print(table)
     if any(one is None for _, _, line in lines for one in line["figures"].values()):

@@ -204,7 +204,6 @@ def _timelines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit",
         type=_positive,
-        default=200,
         metavar="N",
         help="with --user: the latest so many (default: 200)",
     )
@@ -220,7 +219,7 @@ class _Timeline(argparse.Action):
         values: Any,
         _: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, values or (self.nargs == 0))
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
         namespace.run = f"{_HERE}.timeline:timeline"
 
 

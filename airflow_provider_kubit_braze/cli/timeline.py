@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: What is asked of a measurement, and of no timeline.
 _OF_MEASURING: Final = ("check", "campaign", "canvas", "goal", "window", "full_refresh", "html")
 
+#: Moments of a life that are shown, the latest ones; ``--limit`` says otherwise.
+_MOMENTS: Final = 200
+
 #: What stands in a table for a figure that the share cannot tell.
 _UNKNOWN: Final = "?"
 
@@ -42,8 +45,10 @@ def timeline(arguments: argparse.Namespace) -> int:
 def _tell(arguments: argparse.Namespace) -> int:
     option = "--timeline" if arguments.user is None else "--user"
     for name in _OF_MEASURING:
-        if getattr(arguments, name):
+        if getattr(arguments, name) not in (None, False, []):
             raise WrongUseError(f"{option} measures nothing: leave --{name.replace('_', '-')} out.")
+    if arguments.user is None and arguments.limit is not None:
+        raise WrongUseError("--timeline tells every day: leave --limit out.")
     if arguments.cohort is None:
         raise WrongUseError(f"Name a cohort, whose stays {option} is to tell.")
     if arguments.user is not None and not arguments.user.strip():
@@ -65,7 +70,7 @@ def _life(subject: Subject, question: ImpactQuestion, arguments: argparse.Namesp
             workspace=subject.settings.workspace,
             cohort_id=subject.cohort.id,
             now=datetime.now(UTC),
-            limit=arguments.limit,
+            limit=_MOMENTS if arguments.limit is None else arguments.limit,
         )
     _show(subject, found, {"user": user}, lambda: _print_life(user, found, question), arguments)
     return 0 if found.moments or found.profiles else 1

@@ -104,7 +104,7 @@ def make_app() -> FastAPI:
         # A form of another site cannot send JSON.
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
             raise HTTPException(415, "Send the report as JSON.")
-        html = await run_in_threadpool(_write, await _body(request))
+        html = await run_in_threadpool(write_report, await _body(request))
         return Response(html, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
     return app
@@ -119,9 +119,20 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _write(body: bytes) -> str:
+def write_report(body: bytes) -> bytes:
+    """Write the report that somebody's browser has sent, as HTML.
+
+    :raises HTTPException: when it is none: it may be anything, of any depth, and text that UTF-8 has no bytes for.
+    """
     try:
         report: Any = json.loads(body)
-        return impact_html(report)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return impact_html(report).encode()
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise HTTPException(422, "This is no report of an impact.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
 from airflow_provider_kubit_braze.exceptions import SourceError
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_kubit_braze.warehouse.session import Session
+
+# "Shared database is no longer available for use. It will need to be re-created if and when the publisher makes it
+# available again." (Snowflake's error 3030): its share was revoked, or made anew.
+_REVOKED: Final = "no longer available"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +93,18 @@ def read_inventory(session: Session, share: str) -> Inventory:
         said = first_line(error)
     if not columns:
         statements = " ".join(accept_statements(database, role=session.connection.role or "<ROLE>"))
+        helps = (
+            f"If Braze has shared it, let an administrator run, with the names that SHOW SHARES gives: {statements} "
+            "Where the database is there, the last one is enough; SHOW SCHEMAS IN DATABASE names the schema."
+        )
+        if _REVOKED in said:
+            helps = (
+                "Braze has revoked the share, or made it anew. When Braze has shared it again, let an administrator "
+                f"run, with the names that SHOW SHARES gives: DROP DATABASE {database}; {statements} The database is "
+                "of the share that is gone, so it has to go first."
+            )
         raise SourceError(
-            f"Braze's data share {share} cannot be read (Snowflake: {said}). If Braze has shared it, let an "
-            f"administrator run, with the names that SHOW SHARES gives: {statements} Where the database is there, the "
-            "last one is enough; SHOW SCHEMAS IN DATABASE names the schema."
+            f"Braze's data share {share} cannot be read (Snowflake: {said.rstrip('.')}). {helps}"
         )
     return Inventory(share=share, columns={table: frozenset(names) for table, names in columns.items()})
 

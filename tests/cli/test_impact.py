@@ -117,6 +117,25 @@ def test_a_share_that_is_not_there_is_answered_with_the_sql_that_makes_it(
         (["impact", "--check"], "--share"),
         (["impact", "--check", "--share", "PUBLIC"], "write database and schema, such as BRAZE_SHARE.PUBLIC"),
         (["impact", "--check", "--share", SHARE, "--snowflake-conn-id", ""], "is not a connection id"),
+        *(
+            (["impact", "--check", "--share", SHARE, *more], f"--check measures nothing: leave {more[0]} out")
+            for more in (
+                ["--file", "dags"],
+                ["--braze-conn-id", "one"],
+                ["--app-group-id", "ours"],
+                ["--campaign", "one"],
+                ["--canvas", "one"],
+                ["--goal", ""],
+                ["--window", "7d"],
+                ["--since", "2026-01-31"],
+                ["--until", "2026-01-31"],
+                ["--timezone", "UTC"],
+                ["--full-refresh"],
+                ["--html", "report.html"],
+            )
+        ),
+        (["impact", "--check", "--share", SHARE, "--limit", "5"], "--limit is about the life of one user"),
+        (["impact", "vips", "--limit", "5"], "--limit is about the life of one user"),
     ],
 )
 def test_wrong_use_says_what_is_missing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +161,25 @@ def test_a_question_that_is_asked_once_leaves_the_summary_of_the_daily_one(
             f"SELECT DISTINCT MESSAGE_ID FROM {world.schema}.IMPACT_SUMMARY ORDER BY MESSAGE_ID"
         )
 
-    as_json(capsys, "vips", "--file", str(world.file))
-    assert summed_up() == [("all",), ("spring",), ("welcome",)]
-    assert len(as_json(capsys, "vips", "--file", str(world.file), "--canvas", "welcome")["messages"]) == 1
-    assert summed_up() == [("all",), ("spring",), ("welcome",)]
+    every = [("all",), ("spring",), ("welcome",)]
+    of_file = ("vips", "--file", str(world.file))
+    as_json(capsys, *of_file)
+    assert summed_up() == every
+    assert len(as_json(capsys, *of_file, "--canvas", "welcome")["messages"]) == 1
+    assert summed_up() == every
+
+    # Without a file nothing says what the DAG asks: some messages, or some days, are not the whole of it.
+    without = ("vips", "--share", share.name, "--app-group-id", APP_GROUP, "--window", "5d")
+    a_week_ago = str(datetime.now(UTC).date() - timedelta(days=7))
+    for some in (["--campaign", "spring"], ["--canvas", "welcome"], ["--since", a_week_ago]):
+        as_json(capsys, *without, *some)
+        assert summed_up() == every, some
+    a_month_ago = str(datetime.now(UTC).date() - timedelta(days=30))
+    assert as_json(capsys, *without, "--until", a_month_ago)["messages"] == []
+    assert summed_up() == every
+    world.session.execute(f"DELETE FROM {world.schema}.IMPACT_SUMMARY")
+    as_json(capsys, *without)
+    assert summed_up() == every
 
 
 def test_without_a_file_the_ledger_and_the_options_have_to_do(
@@ -241,6 +256,12 @@ def test_who_says_nothing_of_a_share_is_told_how(world: World, capsys: pytest.Ca
 def test_a_share_that_cannot_be_read_is_a_failure_in_one_sentence(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = impact(capsys, "vips", "--share", "NO_SHARE.PUBLIC", "--app-group-id", APP_GROUP)
+    options = ("vips", "--share", "NO_SHARE.PUBLIC", "--app-group-id", APP_GROUP)
+    code, out, err = impact(capsys, *options)
+    assert (code, out) == (1, "")
+    assert "No import has ever brought anybody of cohort 'vips'" in err
+    world.define()
+    world.imported("ann")
+    code, out, err = impact(capsys, *options)
     assert (code, out) == (1, "")
     assert "NO_SHARE" in err

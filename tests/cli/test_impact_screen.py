@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_kubit_braze.cli.impact_screen import print_report
+from airflow_provider_kubit_braze.core.impact.showing import BY_BRAZE, NO_SUM
 from tests.impact_reports import (
     EXPERIMENTS,
     UNKNOWN,
@@ -102,6 +103,22 @@ def test_before_and_after_comes_with_its_label(shown: Callable[..., str]) -> Non
     assert "Before and after: Description only, no proof of an effect" in text
     assert text.count("Description only: 2.00% of 1,000 users converted before") == 1
     assert "After 1,000 30 500.25 EUR" in text
+
+
+def test_what_kept_a_verdict_from_being_given_is_said_in_its_place(shown: Callable[..., str]) -> None:
+    why = "The share has no table that tells the goal, purchase."
+    text = shown(report(message(experiments=[], not_judged=why, before_after=before_after())))
+    assert text.index("Win back Campaign") < text.index(why) < text.index("Before and after")
+    assert text.count("Description only: 2.00% of 1,000 users converted before") == 1
+    assert "It cannot be said" not in text
+
+
+def test_what_the_verdict_covers_and_what_braze_credits_is_said(shown: Callable[..., str]) -> None:
+    text = shown(report())
+    said = "Each user counts for 7d from the first message on, or from when they came if that was later."
+    assert f"90,000 treated users, 10,000 held out. {said}" in text
+    assert shown(several()).count(f"{BY_BRAZE} {NO_SUM}") == 1
+    assert BY_BRAZE not in shown({**report(), "messages": []})
 
 
 def test_what_is_missing_limited_and_noted_is_said(shown: Callable[..., str]) -> None:

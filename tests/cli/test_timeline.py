@@ -129,6 +129,9 @@ def test_the_days_of_the_cohort(asked: Asked) -> None:
     ("arguments", "said"),
     [
         (["--user", " "], "The user's id is blank"),
+        (["--user", ""], "The user's id is blank"),
+        (["--user", "ann", "--goal", ""], "--user measures nothing: leave --goal out."),
+        (["--timeline", "--limit", "5"], "--timeline tells every day: leave --limit out."),
         (["--user", "ann", "--html", "report.html"], "--user measures nothing: leave --html out."),
         (["--timeline", "--full-refresh"], "--timeline measures nothing: leave --full-refresh out."),
         (["--timeline", "--check"], "leave --check out"),

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import yaml
 from playwright.sync_api import expect
 
+from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.impact import showing
 from airflow_provider_kubit_braze.core.impact.html_report import impact_html
 from airflow_provider_kubit_braze.core.impact.words import percent
-from tests.impact_reports import EXPERIMENTS, HOSTILE, UNKNOWN, experiment, figures, message, report
+from tests.impact_reports import (
+    EXPERIMENTS,
+    HOSTILE,
+    UNKNOWN,
+    before_after,
+    experiment,
+    figures,
+    message,
+    report,
+)
 from tests.ui.conftest import REPORTS
 from tests.ui.test_pages import SLOWEST, check, row_of
 
@@ -113,10 +126,22 @@ def test_every_message_can_be_chosen_and_shows_its_own_figures(open_page: Callab
     expect(funnel.get_by_role("row", name="Reached 2,100 100%")).to_be_visible()
     expect(funnel.get_by_role("row", name=f"Clicked 90 {percent(90 / 2100)}")).to_be_visible()
     expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.get_by_role("heading", name="Converted (by Braze) by day")).to_be_visible()
+    expect(page.get_by_role("region", name="Side by side")).to_contain_text("Converted (by Braze)Lift")
+    expect(page.get_by_role("region", name="By channel")).to_contain_text("Revenue (by Braze)Opted out")
+    expect(page.get_by_text(showing.BY_BRAZE)).to_be_visible()
+    expect(page.get_by_text(f"{showing.INTERVALS} {showing.NO_SUM}")).to_be_visible()
+    told = REPORTS["several"]["messages"][0]["experiments"][0]
+    sizes, covered = showing.sizes_of(told), showing.covered_words(told, 7 * 86_400)
+    expect(page.locator("section.chart .hint").first).to_have_text(f"{sizes}{covered}")
 
     page.get_by_label("Campaign or Canvas").select_option("canvas-1, Canvas")
     expect(page.locator(".verdict")).to_contain_text("Description only, no proof of an effect")
-    expect(page.get_by_role("region", name="Before and after")).to_contain_text("500.25 EUR")
+    described = page.get_by_role("region", name="Before and after")
+    expect(described).to_contain_text("500.25 EUR")
+    # What everybody did, not what Braze credits.
+    expect(described).to_contain_text("ConvertedRevenue")
+    expect(page.get_by_text("Description only: 2.00%")).to_have_count(1)
     expect(page.locator("svg.lift")).to_have_count(0)
 
     page.get_by_role("button", name="Win back").click()
@@ -204,9 +229,17 @@ def test_a_cohort_is_measured_when_somebody_wants_it_and_the_page_waits_for_it(
 
 
 def test_what_cannot_be_shown_is_said(ui: Ui, open_page: Callable[..., Page]) -> None:
-    page = open_page("#/cohort/repeat_buyers/impact")
+    page = open_page("#/cohort/big_spenders/impact")
     expect(page.get_by_text("The impact of this cohort is not measured.")).to_be_visible()
-    expect(page.locator("pre")).to_contain_text("impact: true")
+    written = yaml.safe_load(page.locator("pre").inner_text().replace("<APP_GROUP_ID>", "ours"))
+    # With one's own id it is a cohort that can be judged.
+    assert set(written) == {"braze", "holdout", "impact"}
+    cohort = Cohort(
+        id="big_spenders", source={"table": "A.B.C"}, identifiers={"external_id": "USER_ID"}, **written
+    )
+    assert cohort.holdout == Fraction(1, 10)
+    assert cohort.impact is not None
+    assert cohort.impact.source == "BRAZE_SHARE.PUBLIC"
     expect(page.get_by_role("button")).to_have_count(0)
     page.goto(f"{ui.url}/kubit-braze/#/cohort/odd/impact")
     expect(page.get_by_text("The last measurement left nothing that this page can show.")).to_be_visible()
@@ -274,6 +307,14 @@ def test_the_report_is_written_for_those_who_are_logged_in_and_of_reports_only(u
     wrong_ones: list[Any] = [[], {}, "text", {**report(), "messages": [{}]}, {**report(), "messages": 5}]
     for wrong in wrong_ones:
         assert requests.post(address, json=wrong, headers=vera, timeout=10).status_code == 422, wrong
+    as_json = {**vera, "Content-Type": "application/json"}
+    # Deeper than can be read, text that no file can hold, and no JSON.
+    surrogate = json.dumps({**report(), "cohort_name": "\ud800"})
+    for body in ("[" * 100_000, surrogate, "{", b"\xff"):
+        answer = requests.post(address, data=body, headers=as_json, timeout=10)
+        assert (answer.status_code, answer.json()["detail"]) == (422, "This is no report of an impact."), (
+            body[:9]
+        )
     as_form = {**vera, "Content-Type": "text/plain"}
     assert requests.post(address, data="{}", headers=as_form, timeout=10).status_code == 415
     assert requests.post(address, json="x" * 8_000_001, headers=vera, timeout=10).status_code == 413
@@ -283,6 +324,12 @@ def test_the_report_is_written_for_those_who_are_logged_in_and_of_reports_only(u
 def call(page: Page, function: str, *arguments: Any) -> Any:
     code = "async ([f, a]) => (await import(new URL('impact_model.js', document.baseURI)))[f](...a)"
     return page.evaluate(code, [function, list(arguments)])
+
+
+def constants(page: Page) -> dict[str, Any]:
+    code = "async () => ({...await import(new URL('impact_model.js', document.baseURI))})"
+    told: dict[str, Any] = page.evaluate(code)
+    return {name: told[name] for name in ("BY_BRAZE", "NO_SUM", "INTERVALS", "NAMES", "NOT_KNOWN")}
 
 
 def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[..., Page]) -> None:
@@ -320,12 +367,23 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
             assert [other[one] for one in ("low", "high", "point", "zero")] == pytest.approx(places)
     for told in judged:
         assert call(page, "sizesOf", told) == showing.sizes_of(told)
+        for window in (90 * 60, 36 * 3600, 604_800):
+            assert call(page, "coveredWords", told, window) == showing.covered_words(told, window)
         assert call(page, "ratioWarning", told) == showing.ratio_warning(told)
         assert call(page, "reachedWords", told) == showing.reached_words(told)
-        headline = call(page, "headlineOf", message(experiments=[told]))
-        assert (headline["word"], headline["sentence"], headline["tone"]) == showing.headline_of(
-            message(experiments=[told])
-        )
+    old = message(experiments=[])
+    del old["not_judged"]
+    for one in (
+        *(message(experiments=[told], not_judged="scipy is missing.") for told in judged),
+        message(experiments=[], not_judged="scipy is missing.", before_after=before_after()),
+        message(experiments=[], before_after=before_after()),
+        old,
+    ):
+        headline = call(page, "headlineOf", one)
+        assert (headline["word"], headline["sentence"], headline["tone"]) == showing.headline_of(one)
+        assert call(page, "waitingWords", one) == showing.waiting_words(one)
+    for name, said in constants(page).items():
+        assert said == (dict(showing.FIGURES) if name == "NAMES" else getattr(showing, name)), name
     for some in (figures(), UNKNOWN, figures(reached=None), figures(reached=0), {**UNKNOWN, "seen": 7}):
         steps = [(one.name, one.users, one.share) for one in showing.steps_of(some)]
         assert [(one["name"], one["users"], one["share"]) for one in call(page, "stepsOf", some)] == steps

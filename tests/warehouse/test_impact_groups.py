@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_kubit_braze.sandbox.braze_share import make_share_tables
+from tests.warehouse.impact_world import World
+
 if TYPE_CHECKING:
-    from tests.warehouse.impact_world import World
+    from tests.warehouse.conftest import Warehouse
 
 
 def populate(world: World, treated: int, held: int) -> tuple[list[str], list[str]]:
@@ -109,8 +112,13 @@ def test_a_custom_event_may_be_the_goal(world: World) -> None:
     world.row(events, treated[0], "03 10:00", NAME="trial started")
     world.row(events, treated[1], "03 10:00", NAME="trial ended")
     world.purchase(held[0], "03 10:00")
+    world.row(events, "somebody else", "19 00:00", NAME="another")
     found = experiment(world.measure(goal="trial started"))
     assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.5, 0.0)
+    (note,) = world.measure(goal="Trial started")["notes"]
+    assert (
+        note == "Nobody of the cohort did 'Trial started' in these days; names of events are case-sensitive."
+    )
 
 
 def test_the_sizes_of_the_groups_are_checked_against_the_holdout(world: World) -> None:
@@ -186,6 +194,7 @@ def test_without_a_holdout_before_and_after_are_described_and_nothing_is_judged(
 
 
 def test_before_and_after_knows_what_users_did_before_they_came(world: World) -> None:
+    world.stay("bob")
     world.purchase("ann", "05 10:00")
     world.purchase("x", "19 00:00")
     world.measure()
@@ -203,3 +212,130 @@ def test_a_cohort_that_no_message_has_reached_has_no_message_and_says_so(world: 
     assert report["notes"] == [
         "No message reached anybody of the cohort in these days, as far as the share tells."
     ]
+
+
+def test_what_a_user_did_counts_the_same_whether_a_message_names_them_or_not(world: World) -> None:
+    """Guests who buy and log in later: by the message they got it would be known whose the treated ones' profile is."""
+    for user, held in (("t", False), ("h", True)):
+        world.stay(user, held=held)
+        world.purchase(None, "03 10:00", USER_ID=f"guest {user}")
+        world.row(
+            "USERS_USERORPHAN_SHARED",
+            None,
+            "04 10:00",
+            USER_ID=f"guest {user}",
+            ORPHANED_BY_ID=f"braze {user}",
+        )
+    world.message("EMAIL_SEND", "t", "02 10:00")
+    world.purchase("x", "19 00:00")
+    found = experiment(world.measure())
+    assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.0, 0.0)
+    for user in ("t", "h"):
+        world.purchase(user, "05 10:00", SF_CREATED_AT="2026-03-19 12:00:00")
+    found = experiment(world.measure(full_refresh=True))
+    assert (found["conversion"]["treated"], found["conversion"]["control"]) == (1.0, 1.0)
+    assert (found["revenue"]["treated"], found["revenue"]["control"]) == (20.0, 20.0)
+
+
+def test_a_profile_that_two_users_of_the_ledger_have_is_the_one_s_who_is_in_it(world: World) -> None:
+    world.stay("ann@example.com", "01 00:00", "05 00:00", kind="braze_id")
+    world.stay("ann", "05 00:00")
+    for moment in ("02 10:00", "06 10:00"):
+        world.message("EMAIL_SEND", "ann", moment, USER_ID="ann@example.com")
+    world.purchase("ann", "07 10:00", USER_ID="ann@example.com")
+    world.purchase("x", "19 00:00")
+    (message,) = world.measure()["messages"]
+    # Both were sent while somebody who is this profile was in the cohort, and both to one user.
+    assert (message["figures"]["reached"], message["figures"]["sends"]) == (1, 2)
+    assert message["before_after"]["after"]["converters"] == 1
+
+
+def test_whoever_is_reached_after_the_time_that_counts_was_not_reached(world: World) -> None:
+    for number in range(4):
+        world.stay(f"t{number}")
+        world.stay(f"h{number}", held=True)
+        world.message("EMAIL_SEND", f"t{number}", "02 10:00" if number == 0 else "10 10:00")
+    world.purchase("t0", "02 11:00")
+    world.purchase("x", "19 00:00")
+    assert experiment(world.measure(window="1d"))["reached"]["users"] == 1
+
+
+def test_of_a_campaign_that_began_before_the_days_only_those_count_who_came_since(world: World) -> None:
+    """Those whom it has moved to leave are gone from one of the groups alone."""
+    for user, held in (("old", False), ("old held", True)):
+        world.stay(user, held=held)
+    for user, held in (("new", False), ("new held", True)):
+        world.stay(user, "08 00:00", held=held)
+    for user, moment in (("old", "05 10:00"), ("old", "09 10:00"), ("new", "09 10:00")):
+        world.message("EMAIL_SEND", user, moment)
+    world.purchase("x", "19 00:00")
+    report = world.measure(since="2026-03-07")
+    found = experiment(report)
+    assert (found["treated_users"], found["control_users"]) == (1, 1)
+    (note,) = report["notes"]
+    assert note.startswith(
+        "The campaign spring began before 2026-03-07: only users who came since then are compared."
+    )
+    found = experiment(world.measure())
+    assert (found["treated_users"], found["control_users"]) == (2, 2)
+
+
+def test_users_whom_the_share_cannot_know_are_in_neither_group(world: World) -> None:
+    populate(world, 1, 1)
+    world.stay("label:name", kind="user_alias")
+    world.stay("ann@example.com", kind="email", held=True)
+    report = world.measure()
+    found = experiment(report)
+    assert (found["treated_users"], found["control_users"]) == (1, 1)
+    assert [note.partition(",")[0] for note in report["notes"]] == [
+        "1 users of the cohort are known by email",
+        "1 users of the cohort are known by user_alias",
+    ]
+
+
+def test_a_window_is_over_when_it_is_known_what_users_did_in_it(world: World) -> None:
+    populate(world, 1, 1)
+    world.message("EMAIL_SEND", "t0", "17 10:00")
+    events = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
+    world.row(events, "somebody else", "05 00:00", NAME="looked")
+    report = world.measure(goal="looked")
+    assert report["data_until"] == "2026-03-19T00:00:00+00:00"
+    assert report["messages"][0]["open_users"] == 2
+    assert experiment(report)["conversion"]["sentence"].startswith(
+        "Too early to say: the attribution window of all 2"
+    )
+    world.row(events, "somebody else", "18 06:00", NAME="looked")
+    assert world.measure(goal="looked")["messages"][0]["open_users"] == 0
+
+
+def test_a_campaign_s_control_group_is_not_compared_with_those_who_opened_it(warehouse: Warehouse) -> None:
+    world = World(warehouse, "NO_SENDS_SHARE.PUBLIC")
+    lacking = ["USERS_MESSAGES_EMAIL_SEND_SHARED", "USERS_MESSAGES_EMAIL_DELIVERY_SHARED"]
+    make_share_tables(warehouse.session.connection, world.share, without=lacking)
+    for user in ("ann", "bob"):
+        world.stay(user)
+    world.message("EMAIL_OPEN", "ann", "02 10:00")
+    world.row("USERS_CAMPAIGNS_ENROLLINCONTROL_SHARED", "bob", "02 10:00", CAMPAIGN_API_ID="spring")
+    world.purchase("ann", "03 10:00")
+    world.purchase("x", "19 00:00")
+    (message,) = world.measure()["messages"]
+    assert (message["figures"]["reached"], message["figures"]["seen"]) == (None, 1)
+    assert message["experiments"] == []
+
+
+def test_while_every_window_is_open_nothing_is_described_and_it_is_said_why(world: World) -> None:
+    world.stay("ann")
+    world.message("EMAIL_SEND", "ann", "18 10:00")
+    world.purchase("x", "19 00:00")
+    (message,) = world.measure()["messages"]
+    assert (message["before_after"], message["experiments"]) == (None, [])
+    assert message["not_judged"].startswith("Too early to say: ")
+
+
+def test_control_groups_of_two_kinds_are_not_adjusted_for_each_other(world: World) -> None:
+    populate(world, 2, 1)
+    world.stay("kept out")
+    world.row("USERS_CAMPAIGNS_ENROLLINCONTROL_SHARED", "kept out", "02 10:00", CAMPAIGN_API_ID="spring")
+    (message,) = world.measure()["messages"]
+    kinds = {one["control_kind"]: one["conversion"]["compared"] for one in message["experiments"]}
+    assert kinds == {"holdout": 1, "braze_control": 1}

@@ -7,13 +7,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from snowflake.connector.errors import ProgrammingError
 
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
+from airflow_provider_kubit_braze import measuring
+from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.core.run import RunIdentity
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
 from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share, make_share_tables
-from tests.warehouse.impact_world import NOW, World, figures
+from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
+from airflow_provider_kubit_braze.warehouse.session import Session
+from tests.warehouse.impact_world import COHORT, NOW, WORKSPACE, World, figures
 
 if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
+    from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
     from tests.warehouse.conftest import Warehouse
 
 
@@ -46,8 +53,8 @@ def test_only_days_that_changed_are_measured_again(world: World) -> None:
     before = daily(world)
     world.message("EMAIL_OPEN", "bob", "04 10:00", SF_CREATED_AT="2026-03-19 12:00:00")
     report = world.measure()
-    # The day before for bounces, and the window of 7 days after it; and the three from above.
-    assert report["days_measured"] == 12
+    # The day before for bounces, the window of 7 days after it and one for short days; and the three from above.
+    assert report["days_measured"] == 13
     assert figures(report)["seen"] == 2
     assert len(daily(world)) == len(before) + 1
 
@@ -190,7 +197,8 @@ def test_without_the_goal_nothing_is_judged_and_the_funnel_stays(warehouse: Ware
     report = world.measure()
     assert figures(report)["reached"] == 1
     assert report["messages"][0]["experiments"] == []
-    assert report["notes"] == ["No effect is judged: the share has no table that tells the goal, purchase."]
+    why = "No effect is judged: the share has no table that tells the goal, purchase."
+    assert report["messages"][0]["not_judged"] == why
 
 
 def test_the_archive_stands_in_for_a_table(warehouse: Warehouse) -> None:
@@ -264,5 +272,102 @@ def test_no_user_is_named_in_the_log(world: World, caplog: pytest.LogCaptureFixt
 def test_a_day_to_come_and_a_share_that_is_not_there_are_refused(world: World) -> None:
     with pytest.raises(CohortConfigError, match="the first day, 2026-03-21, is still to come"):
         world.measure(since="2026-03-21")
+    world.stay("ann")
     with pytest.raises(SourceError, match="GRANT IMPORTED PRIVILEGES ON DATABASE NOWHERE"):
         world.measure(source="NOWHERE.PUBLIC")
+
+
+def test_a_cohort_that_was_never_imported_is_refused(world: World) -> None:
+    with pytest.raises(NeverImportedError, match="anybody of cohort 'vips' into workspace workspace"):
+        world.measure()
+
+
+def test_names_that_are_not_in_the_share_are_told(world: World) -> None:
+    some_days(world)
+    notes = world.measure(campaigns=["spring", "sprnig"])["notes"]
+    assert [note.partition(";")[0] for note in notes] == [
+        "Campaign sprnig reached nobody of the cohort in these days"
+    ]
+    world.app_group = "wrong"
+    assert "no row of app group 'wrong'" in world.measure()["notes"][0]
+
+
+def test_what_snowflake_refuses_names_the_grants(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    some_days(world)
+
+    def refuse(self: WorkTables, name: str, query: object) -> None:
+        raise ProgrammingError(
+            msg="SQL access control error: Insufficient privileges", errno=3001, sqlstate="42501"
+        )
+
+    monkeypatch.setattr(WorkTables, "make", refuse)
+    with pytest.raises(SourceError) as caught:
+        world.measure()
+    assert "Insufficient privileges" in str(caught.value)
+    assert f"GRANT USAGE, CREATE TABLE ON SCHEMA {world.warehouse.schema} TO ROLE" in str(caught.value)
+
+
+def test_only_rows_of_the_cohort_are_staged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    some_days(world)
+    make, staged = WorkTables.make, set()
+
+    def look(work: WorkTables, name: str, query: Staged) -> None:
+        make(work, name, query)
+        if name == "stage":
+            staged.update(world.warehouse.session.rows(f"SELECT DISTINCT XID FROM {work[name]}"))
+
+    monkeypatch.setattr(WorkTables, "make", look)
+    world.measure()
+    assert staged == {("ann",), ("bob",)}
+
+
+def test_one_measures_at_a_time(
+    world: World, kubit_braze_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_days(world)
+    tables, seen = world.warehouse.tables, []
+    lease = f"SELECT COHORT_ID, RUN_ID, OWNER IS NULL FROM {tables.lease}"
+    measure = measuring.measure_impact
+
+    def look(*args: Any, **kwargs: Any) -> Any:
+        seen.extend(world.warehouse.session.rows(lease))
+        return measure(*args, **kwargs)
+
+    monkeypatch.setattr(measuring, "measure_impact", look)
+    measuring.measure_alone(
+        ImpactQuestion(source=world.share, app_group_id=world.app_group),
+        open_session=lambda: Session(kubit_braze_sandbox.connect(), tag={"app": "tests"}),
+        identity=RunIdentity(dag_id="d", run_id="r1"),
+        tables=tables,
+        workspace=WORKSPACE,
+        cohort_id=COHORT,
+        now=NOW,
+    )
+    assert seen == [("vips: purchase within 7d", "r1", False)]
+    assert world.warehouse.session.rows(lease) == [("vips: purchase within 7d", "r1", True)]
+
+
+def test_days_before_those_that_are_measured_anew_stay(world: World) -> None:
+    some_days(world)
+    world.measure(window="1d")
+    rows = daily(world)
+    assert rows[0][0].day == 2
+    world.measure(window="1d", since="2026-03-10", full_refresh=True)
+    assert daily(world)[0] == rows[0]
+
+
+def test_an_import_that_was_written_down_late_changes_the_days_since_it_began(world: World) -> None:
+    some_days(world)
+    world.message("EMAIL_SEND", "late", "10 10:00")
+    assert figures(world.measure())["reached"] == 2
+    world.warehouse.put(world.warehouse.tables.run, import_id="slow", started_at="2026-03-09 09:00:00")
+    world.stay("late", "20 11:00", entered_import="slow")
+    assert figures(world.measure())["reached"] == 3
+
+
+def test_a_row_from_the_future_hides_none_that_come_after_it(world: World) -> None:
+    some_days(world)
+    world.purchase("x", "18 00:00", SF_CREATED_AT="2031-01-01 00:00:00")
+    world.measure()
+    world.message("EMAIL_OPEN", "bob", "04 10:00", SF_CREATED_AT="2026-03-20 11:00:00")
+    assert figures(world.measure())["seen"] == 2

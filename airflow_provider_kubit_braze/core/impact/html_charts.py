@@ -9,19 +9,21 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.core.impact.showing import NOT_KNOWN, axis_of, figure, lift_words, steps_of
+from airflow_provider_kubit_braze.core.impact.showing import (
+    NAMES,
+    NOT_KNOWN,
+    axis_of,
+    figure,
+    lift_words,
+    steps_of,
+)
 from airflow_provider_kubit_braze.core.impact.words import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: What is drawn by day: key and name.
-TRENDS: Final = (
-    ("reached", "Reached"),
-    ("clicked", "Clicked"),
-    ("converted", "Converted"),
-    ("revenue", "Revenue"),
-)
+#: What is drawn by day.
+TRENDS: Final = ("reached", "clicked", "converted", "revenue")
 
 #: The colours and sizes of the drawings; the document's style sheet holds the variables.
 SHEET: Final = (
@@ -81,8 +83,8 @@ def funnel_rows(figures: Mapping[str, Any]) -> str:
 def trends(days: Sequence[Mapping[str, Any]], currency: str | None) -> str:
     """Draw what happened day by day, one small drawing for each figure that any day knows."""
     return "".join(
-        _trend(key, name, days, currency)
-        for key, name in TRENDS
+        _trend(key, NAMES[key], days, currency)
+        for key in TRENDS
         if any(one["figures"][key] is not None for one in days)
     )
 

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_kubit_braze.core.impact import html_charts
 from airflow_provider_kubit_braze.core.impact.html_charts import funnel_rows, interval_svg, trends
 from airflow_provider_kubit_braze.core.impact.showing import (
+    BY_BRAZE,
     CONTROLS,
     FIGURES,
+    INTERVALS,
     MEASURES,
+    NAMES,
+    NO_SUM,
     NOT_KNOWN,
     VERDICTS,
     base_of,
     before_after_rows,
+    covered_words,
     effect_words,
     effects_of,
     figure,
@@ -94,7 +99,10 @@ def impact_html(report: Mapping[str, Any]) -> str:
     parts = [
         _head(report),
         _side_by_side(messages) if len(messages) > 1 else "",
-        *(_message(number, message) for number, message in enumerate(messages)),
+        *(
+            _message(number, message, window=report["window_seconds"])
+            for number, message in enumerate(messages)
+        ),
         _bounds(report),
         _about(report),
     ]
@@ -141,7 +149,7 @@ def _side_by_side(messages: Iterable[Mapping[str, Any]]) -> str:
         '<section class="keep"><h2>Side by side</h2>'
         + _table(
             "Side by side",
-            ("Message", "Reached", "Converted", "Lift of conversion", "Verdict"),
+            ("Message", "Reached", NAMES["converted"], "Lift of conversion", "Verdict"),
             rows,
             figures=(1, 2),
         )
@@ -149,15 +157,15 @@ def _side_by_side(messages: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
-def _message(number: int, message: Mapping[str, Any]) -> str:
+def _message(number: int, message: Mapping[str, Any], *, window: float) -> str:
     word, sentence, tone = headline_of(message)
     waiting = waiting_words(message)
     parts = [
         f'<h2>{escape(name_of(message))}<span class="kind">{escape(_kind_and_reach(message))}</span></h2>',
         f'<p class="verdict {tone}"><strong>{escape(word)}</strong>{escape(sentence)}</p>',
-        *(_experiment(one, said=sentence) for one in message["experiments"]),
+        *(_experiment(one, said=sentence, window=window) for one in message["experiments"]),
         f'<p class="hint">{escape(waiting)}</p>' if waiting else "",
-        _before_after(message),
+        _before_after(message, said=sentence),
         _funnel(message),
         _lines(
             "By channel", ("Channel",), ((one, (one["channel"],)) for one in message["channels"]), message
@@ -182,12 +190,12 @@ def _kind_and_reach(message: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (kind_of(message), reach)))
 
 
-def _experiment(experiment: Mapping[str, Any], *, said: str) -> str:
+def _experiment(experiment: Mapping[str, Any], *, said: str, window: float) -> str:
     warning = ratio_warning(experiment)
     reached = reached_words(experiment)
     return (
         f'<div class="keep"><h3>Against {CONTROLS[experiment["control_kind"]]}</h3>'
-        f'<p class="hint">{escape(sizes_of(experiment))}</p>'
+        f'<p class="hint">{escape(sizes_of(experiment))}<br>{escape(covered_words(experiment, window))}</p>'
         + (f'<p class="verdict bad">{escape(warning)}</p>' if warning else "")
         + "".join(_effect(one, experiment["control_kind"], said=said) for one in effects_of(experiment))
         + (f'<p class="hint">{escape(reached)}</p>' if reached else "")
@@ -204,7 +212,7 @@ def _effect(effect: Mapping[str, Any], control_kind: str, *, said: str) -> str:
     )
 
 
-def _before_after(message: Mapping[str, Any]) -> str:
+def _before_after(message: Mapping[str, Any], *, said: str) -> str:
     told = message["before_after"]
     if not told:
         return ""
@@ -214,8 +222,7 @@ def _before_after(message: Mapping[str, Any]) -> str:
         + "</tr>"
         for name, *cells in before_after_rows(told)
     )
-    # Where there is an experiment the sentence above is that one's.
-    sentence = _paragraph(told["sentence"]) if message["experiments"] else ""
+    sentence = _paragraph(told["sentence"]) if told["sentence"] != said else ""
     return (
         f'<div class="keep"><h3>Before and after: {escape(told["label"])}</h3>{sentence}'
         + _table("Before and after", ("", "Users", "Converted", "Revenue"), rows, figures=(1, 2, 3))
@@ -226,8 +233,8 @@ def _before_after(message: Mapping[str, Any]) -> str:
 def _funnel(message: Mapping[str, Any]) -> str:
     figures = message["figures"]
     facts = tuple(
-        (name, figure(key, figures[key], message["currency"]))
-        for key, name in (("sends", "Sends"), ("revenue", "Revenue"), ("opted_out", "Opted out"))
+        (NAMES[key], figure(key, figures[key], message["currency"]))
+        for key in ("sends", "revenue", "opted_out")
     )
     return (
         '<div class="keep"><h3>From reached to converted</h3>'
@@ -237,7 +244,7 @@ def _funnel(message: Mapping[str, Any]) -> str:
             [funnel_rows(figures)],
             figures=(1, 2),
         )
-        + f"{_facts(facts)}</div>"
+        + f'{_facts(facts)}<p class="hint">{escape(BY_BRAZE)}</p></div>'
     )
 
 
@@ -284,14 +291,9 @@ def _bounds(report: Mapping[str, Any]) -> str:
 
 
 def _about(report: Mapping[str, Any]) -> str:
-    said = (
-        "Lift is the difference as a share of what the control group did. A 95% interval is what the data are "
-        "compatible with: in 95 of 100 experiments such an interval holds the truth. An interval with 0 in it does "
-        "not tell an effect from chance. Figures count different users, so they do not add up over days and channels."
-    )
     run = f", run {report['run_id']}" if report["run_id"] else ""
     measured = f"Measured on {moment(report['measured_at'])}{run}. Cohort {report['cohort_id']}."
-    return f'<p class="hint">{escape(said)}</p><p class="hint">{escape(measured)}</p>'
+    return f'<p class="hint">{escape(f"{INTERVALS} {NO_SUM}")}</p><p class="hint">{escape(measured)}</p>'
 
 
 def _table(title: str, heads: Iterable[str], rows: Iterable[str], *, figures: tuple[int, ...]) -> str:

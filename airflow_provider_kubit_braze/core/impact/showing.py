@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_kubit_braze.core.durations import duration_text
 from airflow_provider_kubit_braze.core.impact.findings import LiftInterval
 from airflow_provider_kubit_braze.core.impact.words import change, change_range, money, percent
 
@@ -33,7 +34,7 @@ STEPS: Final = (
     ("delivered", "Delivered"),
     ("seen", "Seen"),
     ("clicked", "Clicked"),
-    ("converted", "Converted"),
+    ("converted", "Converted (by Braze)"),
 )
 
 #: Every figure of a line, in the order of a table.
@@ -41,8 +42,27 @@ FIGURES: Final = (
     ("reached", "Reached"),
     ("sends", "Sends"),
     *STEPS[1:],
-    ("revenue", "Revenue"),
+    ("revenue", "Revenue (by Braze)"),
     ("opted_out", "Opted out"),
+)
+
+#: The same, to look one up by its key.
+NAMES: Final = dict(FIGURES)
+
+#: What *converted* and *revenue* of a message are, which the verdict is not made of.
+BY_BRAZE: Final = (
+    "Converted and revenue in these figures are what Braze itself credits to messages. A verdict counts what everybody "
+    "in both groups did, whether or not a message reached them."
+)
+
+#: Why the lines of a table are more than their sum.
+NO_SUM: Final = "Figures count different users, so they do not add up over days and channels."
+
+#: What lift and interval are.
+INTERVALS: Final = (
+    "Lift is the difference as a share of what the control group did. A 95% interval is what the data are compatible "
+    "with: in 95 of 100 experiments such an interval holds the truth. An interval with 0 in it does not tell an effect "
+    "from chance."
 )
 
 CONTROLS: Final = {"holdout": "those held out", "braze_control": "Braze's control group"}
@@ -139,6 +159,8 @@ def headline_of(message: Mapping[str, Any]) -> tuple[str, str, Tone]:
         effect = message["experiments"][0]["conversion"]
         word, tone = VERDICTS[effect["verdict"]]
         return word, effect["sentence"], tone
+    if why := message.get("not_judged"):
+        return "No verdict", str(why), "care"
     if message["before_after"]:
         return message["before_after"]["label"], message["before_after"]["sentence"], "care"
     return (
@@ -233,7 +255,21 @@ def signed(share: float) -> str:
 def sizes_of(experiment: Mapping[str, Any]) -> str:
     """Return how many users were compared."""
     where = "held out" if experiment["control_kind"] == "holdout" else "in Braze's control group"
-    return f"{experiment['treated_users']:,} treated users, {experiment['control_users']:,} {where}"
+    return f"{experiment['treated_users']:,} treated users, {experiment['control_users']:,} {where}."
+
+
+def covered_words(experiment: Mapping[str, Any], window_seconds: float) -> str:
+    """Return which time of each user an experiment covers.
+
+    :param window_seconds: the attribution window.
+    """
+    window = duration_text(timedelta(seconds=window_seconds))
+    since = (
+        "the first message on, or from when they came if that was later"
+        if experiment["control_kind"] == "holdout"
+        else "when they entered the campaign or Canvas on"
+    )
+    return f"Each user counts for {window} from {since}."
 
 
 def ratio_warning(experiment: Mapping[str, Any]) -> str | None:
@@ -292,7 +328,8 @@ def period_of(report: Mapping[str, Any]) -> str:
 def waiting_words(message: Mapping[str, Any]) -> str | None:
     """Return how many users are not counted yet."""
     users = message["open_users"]
-    if not users:
+    # What kept it from being judged says the same of all of them.
+    if not users or message.get("not_judged"):
         return None
     are = "user is" if users == 1 else "users are"
     return f"{users:,} {are} not among them yet, since the time in which to convert is not over."

@@ -1,6 +1,7 @@
 // The line in the list, drawn by hand, and the charts of a history, drawn by uPlot.
 
 import { h, svg } from "./dom.js";
+import { NAMES } from "./impact_model.js";
 import { moment, number, shortDay } from "./words.js";
 
 const WIDTH = 90, HEIGHT = 28, EDGE = 3;
@@ -101,7 +102,7 @@ export function charts(rows) {
       moves));
 }
 
-const TRENDS = [["reached", "Reached"], ["clicked", "Clicked"], ["converted", "Converted"], ["revenue", "Revenue"]];
+const TRENDS = ["reached", "clicked", "converted", "revenue"];
 // A bar is as long as its figure is large.
 const fromZero = (_, least, most) => [Math.min(0, least), Math.max(1, most * 1.05)];
 // Noon, so that no change of clocks moves a day.
@@ -109,8 +110,9 @@ const noon = (day) => Date.parse(`${day}T12:00:00`) / 1000;
 
 // One small chart for each figure that any day knows; a day whose figure nobody knows has a gap.
 export function dayCharts(days, words) {
-  const told = TRENDS.filter(([key]) => days.some(({ figures }) => figures[key] !== null));
-  return h("div", { class: "charts small" }, told.map(([key, name]) => {
+  const told = TRENDS.filter((key) => days.some(({ figures }) => figures[key] !== null));
+  return h("div", { class: "charts small" }, told.map((key) => {
+    const name = NAMES[key];
     const values = days.map(({ figures }) => figures[key]);
     const most = words(key, Math.max(...values.filter((value) => value !== null)));
     const place = h("div", { role: "img", "aria-label": `${name} by day, ${days[0].day} to ${days.at(-1).day}: at most ${most} a day` });

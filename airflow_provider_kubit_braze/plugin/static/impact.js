@@ -5,9 +5,9 @@ import { dayCharts } from "./charts.js";
 import { refusal } from "./dialog.js";
 import { airflowLink, h, save, say, svg } from "./dom.js";
 import {
-  CONTROLS, FIGURES, MEASURES, MEASURE_TASK, NOT_KNOWN, VERDICTS, axisOf, baseOf, effectWords, effectsOf, figureText,
-  headlineOf, impactDag, isReport, kindOf, liftWords, nameOf, percent, ratioWarning, reachedWords, runsInShort, sizesOf,
-  stepsOf, variationOf, waitingWords,
+  BY_BRAZE, CONTROLS, FIGURES, INTERVALS, MEASURES, MEASURE_TASK, NAMES, NOT_KNOWN, NO_SUM, VERDICTS, axisOf, baseOf,
+  coveredWords, effectWords, effectsOf, figureText, headlineOf, impactDag, isReport, kindOf, liftWords, nameOf, percent,
+  ratioWarning, reachedWords, runsInShort, sizesOf, stepsOf, variationOf, waitingWords,
 } from "./impact_model.js";
 import { facts, tabs, trouble } from "./parts.js";
 import { watch } from "./store.js";
@@ -57,11 +57,11 @@ function effectOf(effect, experiment, said) {
     told && h("p", {}, told), intervalOf(effect));
 }
 
-function experimentOf(experiment, said) {
+function experimentOf(experiment, said, window) {
   const warning = ratioWarning(experiment), reached = reachedWords(experiment);
   return h("section", { class: "chart" },
     h("h3", {}, `Against ${CONTROLS[experiment.control_kind] ?? experiment.control_kind}`),
-    h("p", { class: "hint" }, sizesOf(experiment)),
+    h("p", { class: "hint" }, sizesOf(experiment), h("br"), coveredWords(experiment, window)),
     warning && h("p", { class: "note bad" }, warning),
     effectsOf(experiment).map((effect) => effectOf(effect, experiment, said)),
     reached && h("p", { class: "hint" }, reached));
@@ -76,7 +76,6 @@ function funnelOf({ figures, currency }) {
       ? h("span", { class: "hint" }, "the share cannot tell")
       : svg("svg", { height: 14, "aria-hidden": "true" }, svg("rect", { class: "room", height: 14, width: "100%" }),
         share ? svg("rect", { class: "step", height: 14, width: at(Math.min(share, 1)) }) : null))));
-  const beside = [["sends", "Sends"], ["revenue", "Revenue"], ["opted_out", "Opted out"]];
   return [
     h("h3", {}, "From reached to converted"),
     scroll("From reached to converted", h("table", { class: "funnel" },
@@ -84,7 +83,8 @@ function funnelOf({ figures, currency }) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Step"), h("th", { scope: "col", class: "figure" }, "Users"),
         h("th", { scope: "col", class: "figure" }, `Of those ${baseOf(figures)}`), h("td", {}))),
       h("tbody", {}, rows))),
-    facts(beside.map(([key, name]) => [name, figureText(key, figures[key], currency)])),
+    facts(["sends", "revenue", "opted_out"].map((key) => [NAMES[key], figureText(key, figures[key], currency)])),
+    h("p", { class: "hint" }, BY_BRAZE),
   ];
 }
 
@@ -109,26 +109,26 @@ function daysOf({ days, currency }) {
   ];
 }
 
-function beforeAfterOf({ before_after: told, experiments }) {
+function beforeAfterOf({ before_after: told }, said) {
   if (!told) return [];
   const row = (name, { users, converters, revenue, currency }) =>
     line(name, [number(users), number(converters), figureText("revenue", revenue, currency)], 1);
   return [
-    h("h3", {}, `Before and after: ${told.label}`), experiments.length > 0 && h("p", {}, told.sentence),
+    h("h3", {}, `Before and after: ${told.label}`), told.sentence !== said && h("p", {}, told.sentence),
     table("Before and after", ["When", "Users", "Converted", "Revenue"], [row("Before", told.before), row("After", told.after)], 1),
   ];
 }
 
-function messageOf(message) {
+function messageOf(message, window) {
   const { word: short, sentence, tone } = headlineOf(message);
   const reach = message.first_reach && `reached people from ${moment(message.first_reach)} to ${moment(message.last_reach)}`;
   const waiting = waitingWords(message);
   return [
     h("h2", {}, nameOf(message), h("span", { class: "sub" }, [kindOf(message), reach].filter(Boolean).join(", "))),
     h("div", { class: `verdict ${tone}` }, h("strong", {}, short), h("p", {}, sentence)),
-    message.experiments.length > 0 && h("div", { class: "charts" }, message.experiments.map((one) => experimentOf(one, sentence))),
+    message.experiments.length > 0 && h("div", { class: "charts" }, message.experiments.map((one) => experimentOf(one, sentence, window))),
     waiting && h("p", { class: "hint" }, waiting),
-    beforeAfterOf(message), funnelOf(message), linesOf(message), daysOf(message),
+    beforeAfterOf(message, sentence), funnelOf(message), linesOf(message), daysOf(message),
   ].flat().filter(Boolean);
 }
 
@@ -146,7 +146,7 @@ function sideBySide(messages, choose) {
   return [h("h2", {}, "Side by side"), scroll("Side by side", h("table", {},
     h("caption", { class: "unseen" }, "All messages of this measurement"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Message"), h("th", { scope: "col", class: "figure" }, "Reached"),
-      h("th", { scope: "col", class: "figure" }, "Converted"), h("th", { scope: "col" }, "Lift of conversion"), h("th", { scope: "col" }, "Verdict"))),
+      h("th", { scope: "col", class: "figure" }, NAMES.converted), h("th", { scope: "col" }, "Lift of conversion"), h("th", { scope: "col" }, "Verdict"))),
     h("tbody", {}, rows)))];
 }
 
@@ -209,7 +209,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     const message = messages[chosen];
     const options = messages.map((one, index) =>
       h("option", { value: index, selected: index === chosen }, [nameOf(one), kindOf(one)].filter(Boolean).join(", ")));
-    const body = message ? messageOf(message) : [h("p", { class: "note" }, "No message reached anybody of this cohort in these days.")];
+    const body = message ? messageOf(message, report.window_seconds) : [h("p", { class: "note" }, "No message reached anybody of this cohort in these days.")];
     body[0].setAttribute("tabindex", -1);
     place.replaceChildren(...[
       facts([
@@ -224,6 +224,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
           place.querySelector("select").focus();
         } }, options))),
       body, messages.length > 1 && sideBySide(messages, choose), boundsOf(report),
+      h("p", { class: "hint" }, `${INTERVALS} ${NO_SUM}`),
     ].flat().filter(Boolean));
   }
 
@@ -264,7 +265,8 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     place.replaceChildren();
     now.replaceChildren(h("div", { class: "note" }, h("strong", {}, "The impact of this cohort is not measured."),
       h("p", {}, "It is when its cohort file has the key impact, and says where Braze's data share is:"),
-      h("pre", {}, "braze:\n  share: BRAZE_SHARE.PUBLIC\n  app_group_id: <APP_GROUP_ID>\nimpact: true"),
+      h("pre", {}, "braze:\n  share: BRAZE_SHARE.PUBLIC\n  app_group_id: <APP_GROUP_ID>\nholdout: 10%\nimpact: true"),
+      h("p", {}, "Without holdout nobody is kept from the messages, and no effect can be judged."),
       h("p", { class: "hint" }, "Or its measurement is there and your role may not see it.")));
   }
 

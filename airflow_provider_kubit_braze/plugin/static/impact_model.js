@@ -20,9 +20,20 @@ export const VERDICTS = {
   no_comparison: ["No verdict", "care"],
 };
 export const STEPS = [
-  ["reached", "Reached"], ["delivered", "Delivered"], ["seen", "Seen"], ["clicked", "Clicked"], ["converted", "Converted"],
+  ["reached", "Reached"], ["delivered", "Delivered"], ["seen", "Seen"], ["clicked", "Clicked"], ["converted", "Converted (by Braze)"],
 ];
-export const FIGURES = [STEPS[0], ["sends", "Sends"], ...STEPS.slice(1), ["revenue", "Revenue"], ["opted_out", "Opted out"]];
+export const FIGURES = [STEPS[0], ["sends", "Sends"], ...STEPS.slice(1), ["revenue", "Revenue (by Braze)"], ["opted_out", "Opted out"]];
+// The same, to look one up by its key.
+export const NAMES = Object.fromEntries(FIGURES);
+// What "converted" and "revenue" of a message are, which the verdict is not made of.
+export const BY_BRAZE = "Converted and revenue in these figures are what Braze itself credits to messages. A verdict counts " +
+  "what everybody in both groups did, whether or not a message reached them.";
+// Why the lines of a table are more than their sum.
+export const NO_SUM = "Figures count different users, so they do not add up over days and channels.";
+// What lift and interval are.
+export const INTERVALS = "Lift is the difference as a share of what the control group did. A 95% interval is what the data are " +
+  "compatible with: in 95 of 100 experiments such an interval holds the truth. An interval with 0 in it does not tell an " +
+  "effect from chance.";
 export const MEASURES = { conversion: "Conversion", revenue: "Revenue per user" };
 export const CONTROLS = { holdout: "those held out", braze_control: "Braze's control group" };
 const KINDS = { campaign: "Campaign", canvas: "Canvas" };
@@ -145,6 +156,7 @@ export function headlineOf(message) {
     const [word, tone] = VERDICTS[first.conversion.verdict] ?? [first.conversion.verdict, "plain"];
     return { word, tone, sentence: first.conversion.sentence };
   }
+  if (message.not_judged) return { word: "No verdict", tone: "care", sentence: message.not_judged };
   const told = message.before_after;
   if (told) return { word: told.label, tone: "care", sentence: told.sentence };
   return {
@@ -156,7 +168,17 @@ export function headlineOf(message) {
 }
 
 export function sizesOf({ control_kind: kind, treated_users: treated, control_users: control }) {
-  return `${number(treated)} treated users, ${number(control)} ${kind === "holdout" ? "held out" : "in Braze's control group"}`;
+  return `${number(treated)} treated users, ${number(control)} ${kind === "holdout" ? "held out" : "in Braze's control group"}.`;
+}
+
+const UNITS = [["d", 86400], ["h", 3600], ["m", 60]];
+
+// Which time of each user an experiment covers; the window is one of whole minutes.
+export function coveredWords({ control_kind: kind }, windowSeconds) {
+  const [unit, size] = UNITS.find(([, length]) => windowSeconds % length === 0) ?? UNITS.at(-1);
+  const since = kind === "holdout"
+    ? "the first message on, or from when they came if that was later" : "when they entered the campaign or Canvas on";
+  return `Each user counts for ${Math.floor(windowSeconds / size)}${unit} from ${since}.`;
 }
 
 export function ratioWarning({ control_kind: kind, sample_ratio: ratio }) {
@@ -171,7 +193,8 @@ export function reachedWords({ reached }) {
     `(${points(reached.interval.low)} to ${points(reached.interval.high)}), if the campaign did nothing to the others.`;
 }
 
-export function waitingWords({ open_users: users }) {
-  if (!users) return null;
+export function waitingWords({ open_users: users, not_judged: why }) {
+  // What kept it from being judged says the same of all of them.
+  if (!users || why) return null;
   return `${number(users)} ${users === 1 ? "user is" : "users are"} not among them yet, since the time in which to convert is not over.`;
 }

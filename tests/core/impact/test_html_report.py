@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_kubit_braze.core.impact.html_report import impact_html
-from airflow_provider_kubit_braze.core.impact.showing import axis_of, headline_of, lift_words, steps_of
+from airflow_provider_kubit_braze.core.impact.showing import (
+    BY_BRAZE,
+    NO_SUM,
+    axis_of,
+    covered_words,
+    headline_of,
+    lift_words,
+    steps_of,
+)
 from tests.impact_reports import (
     EXPERIMENTS,
     HOSTILE,
@@ -101,7 +109,7 @@ def test_whatever_others_wrote_stays_text_at_every_place_where_it_stands() -> No
     read = Document(impact_html(told))
 
     written = list(texts_of(told))
-    assert len(written) == 24
+    assert len(written) == 25
     for text in written:
         assert text in read.text, text
     assert any(key == "aria-label" and value and HOSTILE in value for key, value in read.attributes)
@@ -138,11 +146,12 @@ def test_a_figure_that_no_table_can_tell_is_not_called_zero() -> None:
 
     cells = [one.strip() for one in read.texts if one.strip()]
     funnel = cells[cells.index("Step") : cells.index("Limits")]
-    at = {name: funnel[funnel.index(name) + 1] for name in ("Reached", "Delivered", "Seen", "Converted")}
+    names = ("Reached", "Delivered", "Seen", "Converted (by Braze)")
+    at = {name: funnel[funnel.index(name) + 1] for name in names}
     assert set(at.values()) == {"not known"}
     assert funnel[funnel.index("Clicked") + 1] == "0"
     assert funnel.count("the share cannot tell") == 4
-    assert funnel[funnel.index("Revenue") + 1] == "not known"
+    assert funnel[funnel.index("Revenue (by Braze)") + 1] == "not known"
 
 
 def test_shares_are_of_the_first_step_that_is_known() -> None:
@@ -213,6 +222,44 @@ def test_before_and_after_is_shown_with_its_label_only_and_never_as_a_verdict() 
     assert read.text.count("Description only, no proof of an effect") == 2
     assert "Lift of conversion" not in read.text
     assert not any(value == "lift" for _, value in read.attributes)
+
+
+def test_what_kept_a_verdict_from_being_given_comes_first_and_a_description_is_told_all_the_same() -> None:
+    why = "The share has no table that tells the goal, purchase."
+    told = message(experiments=[], not_judged=why, before_after=before_after())
+    assert headline_of(told) == ("No verdict", why, "care")
+    text = Document(impact_html(report(told))).text
+    assert text.index(why) < text.index("Description only: 2.00% of 1,000 users converted before")
+    assert "nobody was held out" not in text
+    assert "not among them yet" not in text
+    # An experiment that was judged says its own, as do reports of before there was such a sentence.
+    assert headline_of(message(not_judged=why)) == headline_of(message())
+    old = message(experiments=[])
+    del old["not_judged"]
+    assert headline_of(old)[0] == "No comparison"
+
+
+def test_what_braze_credits_is_told_apart_from_what_is_judged() -> None:
+    read = Document(impact_html(several()))
+    cells = [one.strip() for one in read.texts if one.strip()]
+    assert BY_BRAZE in cells
+    assert NO_SUM in read.text
+    # In the first table, and in each message's funnel and lines; only before and after counts everybody's.
+    assert cells[cells.index("Side by side") + 3] == "Converted (by Braze)"
+    assert cells.count("Converted") == cells.count("Revenue") == 1
+    assert "Converted (by Braze) by day" in cells
+
+
+def test_the_time_that_a_verdict_covers_is_said() -> None:
+    held_out, of_braze = experiment(), experiment(kind="braze_control")
+    told = report(message(experiments=[held_out, of_braze]), window_seconds=36 * 3600)
+    text = Document(impact_html(told)).text
+    after_sizes = text.split("90,000 treated users, 10,000 held out.")[1].split()
+    said = "Each user counts for 36h from the first message on, or from when they came if that was later."
+    assert " ".join(after_sizes).startswith(said)
+    assert "Each user counts for 36h from when they entered the campaign or Canvas on." in text
+    windows = {604_800: "7d", 90 * 60: "90m", 86_400: "1d", 7200: "2h"}
+    assert {one: covered_words(held_out, one).split()[4] for one in windows} == windows
 
 
 def test_messages_stand_side_by_side_and_those_left_out_are_counted() -> None:

@@ -87,6 +87,8 @@ def share(world: World) -> Share:
         # Not within five days.
         found.row("USERS_BEHAVIORS_CUSTOMEVENT_SHARED", user, 3, NAME="booked")
     found.row("USERS_BEHAVIORS_CUSTOMEVENT_SHARED", members[0], 1, NAME="looked")
+    # Until then it is known what users have bought, and that the others have not.
+    found.row("USERS_BEHAVIORS_PURCHASE_SHARED", "a stranger", 1, PRICE=10.0, CURRENCY="USD")
     return found
 
 

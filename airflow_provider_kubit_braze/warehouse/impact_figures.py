@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
@@ -183,7 +183,7 @@ class PeriodFigures:
                 self._keep(row)
         if len(messages) > 1:
             together = next(self._run(row) for row in rows if all(value is None for value in row[:5]))
-            kept = [together, *kept]
+            kept = [replace(together, is_older=any(run.is_older for run in messages)), *kept]
         return kept, max(0, len(messages) - MOST_MESSAGES)
 
     def slices(self, run: Run, by: str) -> list[Slice]:
@@ -329,7 +329,7 @@ class PeriodFigures:
             first=None if first is None else int(first),
             last=None if last is None else int(last),
             figures=self._figures(row),
-            is_older=(row[0], row[1]) in self._older if row[0] else bool(self._older),
+            is_older=(row[0], row[1]) in self._older,
         )
 
     def _keep(self, row: tuple[Any, ...]) -> None:

@@ -119,7 +119,10 @@ class Refresh:
             # Days before those that are asked about stay as they were measured, unless they are somebody else's.
             same = found is not None and self._is_same_share(found)
             self._forget(first if same else None)
-        arrived = self._arrivals(first, last, now, before)
+        arrived = self._arrivals(first, now, before)
+        if before is not None:
+            # What was measured for other questions stays up to date, or theirs would be measured anew.
+            first, last = min(first, before.first), max(last, before.last)
         changed = self._changed(first, last, before, arrived)
         until = int(now.timestamp())
         reached = {
@@ -149,7 +152,6 @@ class Refresh:
             (
                 *self._key,
                 self._settings,
-                # Other days, which may have been measured before, have not been looked at this time.
                 first.isoformat(),
                 last.isoformat(),
                 len(changed),
@@ -233,14 +235,14 @@ class Refresh:
 
         self._session.transact(work)
 
-    def _arrivals(self, first: date, last: date, now: datetime, before: _Before | None) -> list[_Arrived]:
+    def _arrivals(self, first: date, now: datetime, before: _Before | None) -> list[_Arrived]:
         """Return the days of which a table has something new."""
         # Not to the last day only: how far the data reach says whose attribution window is over.
         until = int(now.timestamp()) + 1
         if before is None or before.loaded_until is None:
             return self._arrived(first, until, None)
         since = before.loaded_until - int(_OVERLAP.total_seconds())
-        found = self._arrived(max(first, before.first), until, since)
+        found = self._arrived(before.first, until, since)
         if first < before.first:
             found += self._arrived(first, self._question.starts(before.first), None)
         return found

@@ -371,3 +371,15 @@ def test_a_row_from_the_future_hides_none_that_come_after_it(world: World) -> No
     world.measure()
     world.message("EMAIL_OPEN", "bob", "04 10:00", SF_CREATED_AT="2026-03-20 11:00:00")
     assert figures(world.measure())["seen"] == 2
+
+
+def test_a_question_about_fewer_days_does_not_make_the_next_one_measure_all_again(world: World) -> None:
+    some_days(world)
+    world.measure()
+    assert world.measure(since="2026-03-18")["days_measured"] == 3
+    world.message("EMAIL_OPEN", "bob", "04 10:00", SF_CREATED_AT="2026-03-19 12:00:00")
+    # Also of days that it is not about.
+    assert world.measure(since="2026-03-18")["days_measured"] == 13
+    report = world.measure()
+    assert report["days_measured"] == 13
+    assert figures(report)["seen"] == 2

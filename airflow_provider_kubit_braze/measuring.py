@@ -281,10 +281,7 @@ class _Measurement:
             self._notes.append(
                 "No message reached anybody of the cohort in these days, as far as the share tells."
             )
-        named = [("campaign", one) for one in question.campaigns] + [
-            ("canvas", one) for one in question.canvases
-        ]
-        for kind, one in named if len(messages) <= MOST_MESSAGES else ():
+        for kind, one in question.named if len(messages) <= MOST_MESSAGES else ():
             if (kind, one) not in messages:
                 self._notes.append(
                     f"{'Campaign' if kind == 'campaign' else 'Canvas'} {one} reached nobody of the cohort in these "

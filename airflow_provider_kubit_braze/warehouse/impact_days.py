@@ -42,8 +42,6 @@ _OUTCOMES: Final = ("purchase", "event")
 _PUSH_SEND: Final = "USERS_MESSAGES_PUSHNOTIFICATION_SEND_SHARED"
 _EVENTS: Final = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
 
-_KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
-
 
 class Days:
     """Measures days of a cohort.
@@ -70,7 +68,6 @@ class Days:
     ) -> None:
         self._session = session
         self._tables = tables
-        self._inventory = inventory
         self._stage = stage
         self._tellings = tellings
         self._question = question
@@ -83,7 +80,7 @@ class Days:
             **{name: self._work[name] for name in ("fresh", "stage", "people", "doers", "inside")},
             "event": tables.impact_event,
             "kept": sql.KEPT,
-            "key": _KEY,
+            "key": sql.KEY,
             "day": self.day("s.MOMENT"),
             "is_inside": sql.INSIDE.format(inside=self._work["inside"]),
         }
@@ -189,7 +186,9 @@ class Days:
 
         def work() -> None:
             for table in (self._tables.impact_event, self._tables.impact_daily):
-                self._session.execute(f"DELETE FROM {table} WHERE {_KEY} AND DAY >= %s AND DAY <= %s", days)
+                self._session.execute(
+                    f"DELETE FROM {table} WHERE {sql.KEY} AND DAY >= %s AND DAY <= %s", days
+                )
             self._session.execute(
                 f"INSERT INTO {self._tables.impact_event} ({sql.KEPT}) SELECT {sql.KEPT} FROM {self._words['fresh']}"
             )

@@ -10,6 +10,7 @@ from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, 
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse.impact_days import counted
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
+from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.impact.tellings import Tellings
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
-
-_KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
 _COLUMNS: Final = ("KIND", "MESSAGE_ID", "CHANNEL", "VARIATION_ID", "DAY")
 
@@ -161,7 +160,7 @@ class PeriodFigures:
         message = ("KIND", "MESSAGE_ID")
         before = (
             f"SELECT DISTINCT KIND, MESSAGE_ID FROM {self._tables.impact_event} "
-            f"WHERE {_KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
+            f"WHERE {KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
         )
         self._older = set(self._session.rows(before, (*self._key, self._days[0], *params)))
         rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ("DAY",), ()), chosen, params)
@@ -193,14 +192,14 @@ class PeriodFigures:
 
     def has(self, figure: str) -> bool:
         """Whether anything of a figure of ``IMPACT_EVENT`` is there since the first day."""
-        sql = f"SELECT 1 FROM {self._tables.impact_event} WHERE {_KEY} AND FIGURE = %s AND DAY >= %s LIMIT 1"
+        sql = f"SELECT 1 FROM {self._tables.impact_event} WHERE {KEY} AND FIGURE = %s AND DAY >= %s LIMIT 1"
         return bool(self._session.rows(sql, (*self._key, figure, self._days[0])))
 
     def currency(self) -> tuple[str | None, dict[str, int]]:
         """Return the currency to judge, None without purchases, and how many purchases there are in each."""
         rows = self._session.rows(
             f"SELECT COALESCE(CURRENCY, '') AS CURRENCY, COUNT(*) AS N FROM {self._tables.impact_event} "
-            f"WHERE {_KEY} AND FIGURE = 'purchase' AND DAY >= %s GROUP BY COALESCE(CURRENCY, '') "
+            f"WHERE {KEY} AND FIGURE = 'purchase' AND DAY >= %s GROUP BY COALESCE(CURRENCY, '') "
             "ORDER BY N DESC, CURRENCY",
             (*self._key, self._days[0]),
         )
@@ -248,7 +247,7 @@ class PeriodFigures:
         if run.kind == "campaign" and run.figures["reached"] is None:
             return None
         figures = "'control', 'entered'" if run.kind == "canvas" else "'control', 'reached'"
-        units = _BRAZE_UNITS.format(event=self._tables.impact_event, key=_KEY, figures=figures)
+        units = _BRAZE_UNITS.format(event=self._tables.impact_event, key=KEY, figures=figures)
         params = [*self._key, *self._days, run.kind, run.id]
         groups = self._groups(run, units, params, until=until, currency=currency)
         control = groups.get(True, Sums())
@@ -269,7 +268,7 @@ class PeriodFigures:
         own = (
             f"SELECT ID_KIND, USER_ID, MOMENT, FIGURE, CURRENCY, AMOUNT FROM {self._tables.impact_event} "
             # Not from the run's first reach on: Braze may have kept users out before it.
-            f"WHERE {_KEY} AND FIGURE IN ('purchase', 'event') AND DAY >= %s"
+            f"WHERE {KEY} AND FIGURE IN ('purchase', 'event') AND DAY >= %s"
         )
         chosen, ids = (
             self._chosen() if run.kind == ALL else (" AND KIND = %s AND MESSAGE_ID = %s", [run.kind, run.id])
@@ -304,7 +303,7 @@ class PeriodFigures:
             figures=figures,
             reach=_REACH,
             event=self._tables.impact_event,
-            key=_KEY,
+            key=KEY,
             chosen=chosen,
             sets=", ".join(f"({', '.join(group)})" for group in sets),
         )
@@ -312,10 +311,7 @@ class PeriodFigures:
 
     def _chosen(self) -> tuple[str, list[str]]:
         """Return the condition of the messages that are asked about."""
-        question = self._question
-        named = [("campaign", one) for one in question.campaigns] + [
-            ("canvas", one) for one in question.canvases
-        ]
+        named = self._question.named
         if not named:
             return "", []
         pairs = " OR ".join(["KIND = %s AND MESSAGE_ID = %s"] * len(named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.exceptions import SourceError
@@ -162,31 +163,41 @@ class People:
         ]
 
     def _of_views(self) -> list[str]:
-        views = self._views()
+        views = self._views
         return [] if views is None else [kind for kind in _OF_VIEWS if views.has(kind)]
 
     def _profiles(self) -> tuple[str, list[str]]:
         """Return the WITH clauses of the profiles' names, empty without the views."""
-        views = self._views()
+        views = self._views
         if views is None:
             return "", []
         asked = [kind for kind in self._kinds if kind in ("external_id", *_OF_VIEWS) and views.has(kind)]
         return views.names(asked) if asked else ("", [])
 
+    @cached_property
     def _views(self) -> ShareViews | None:
-        """Return the profile views, if the share has any that can be asked."""
-        if not self._inventory.profile_views["who is known"]:
-            return None
-        views = ShareViews(
-            self._session, share=self._inventory.share, app_group_id=self._question.app_group_id
+        """The profile views; looked at once, for every range of days and kind of identifier."""
+        return views_of(
+            self._session, self._inventory, app_group_id=self._question.app_group_id, notes=self.notes
         )
-        try:
-            views.people()
-        except SourceError as error:
-            if str(error) not in self.notes:
-                self.notes.append(str(error))
-            return None
-        return views
+
+
+def views_of(
+    session: Session, inventory: Inventory, *, app_group_id: str, notes: list[str]
+) -> ShareViews | None:
+    """Return the profile views of a share, if it has any that can be asked.
+
+    :param notes: gets why they cannot be.
+    """
+    if not inventory.profile_views["who is known"]:
+        return None
+    views = ShareViews(session, share=inventory.share, app_group_id=app_group_id)
+    try:
+        views.people()
+    except SourceError as error:
+        notes.append(str(error))
+        return None
+    return views
 
 
 def stays_of(tables: Tables, key: tuple[str, str]) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
+from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
 log = logging.getLogger(__name__)
-
-_KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
 #: What counts, and how: with other rules, what was measured before means something else.
 _RULES: Final = 1
@@ -194,7 +193,7 @@ class Refresh:
     def _before(self) -> _Before | None:
         rows = self._session.rows(
             "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, "
-            f"DATE_PART(EPOCH_SECOND, MEASURED_AT), USED FROM {self._tables.impact_refresh} WHERE {_KEY} "
+            f"DATE_PART(EPOCH_SECOND, MEASURED_AT), USED FROM {self._tables.impact_refresh} WHERE {KEY} "
             "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
             self._key,
         )
@@ -230,8 +229,8 @@ class Refresh:
 
         def work() -> None:
             for table in (self._tables.impact_event, self._tables.impact_daily):
-                self._session.execute(f"DELETE FROM {table} WHERE {_KEY}{since}", params)
-            self._session.execute(f"DELETE FROM {self._tables.impact_refresh} WHERE {_KEY}", self._key)
+                self._session.execute(f"DELETE FROM {table} WHERE {KEY}{since}", params)
+            self._session.execute(f"DELETE FROM {self._tables.impact_refresh} WHERE {KEY}", self._key)
 
         self._session.transact(work)
 

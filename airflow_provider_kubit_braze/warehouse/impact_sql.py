@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+#: The rows of one measure of a cohort.
+KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
+
 #: The columns of ``IMPACT_EVENT``, and of what is being measured.
 KEPT: Final = (
     "WORKSPACE, COHORT_ID, MEASURE, DAY, MOMENT, FIGURE, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, ID_KIND, USER_ID, "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.core.impact.report import ALL
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
+from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
 from airflow_provider_kubit_braze.warehouse.stays import chunks, utc_text
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.impact.report import Figures, ImpactReport, MessageImpact
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
-
-_KEY = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
 _DATES = ("FIRST_DAY", "LAST_DAY")
 
@@ -46,7 +45,7 @@ def keep_summary(session: Session, tables: Tables, report: ImpactReport, *, key:
     ]
 
     def work() -> None:
-        session.execute(f"DELETE FROM {tables.impact_summary} WHERE {_KEY}", (*key, measure))
+        session.execute(f"DELETE FROM {tables.impact_summary} WHERE {KEY}", (*key, measure))
         columns = list(dict.fromkeys(name for row in rows for name in row))
         values = ", ".join(_value(name) for name in columns)
         for some in chunks(rows):

@@ -19,12 +19,11 @@ from airflow_provider_kubit_braze.core.impact.life import (
     split_tables,
 )
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, SourceError
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days
-from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
+from airflow_provider_kubit_braze.warehouse.impact_people import stays_of, views_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
-from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.warehouse.session import Session
+    from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
 _DAY: Final = timedelta(days=1)
@@ -125,7 +125,7 @@ class _Life:
         self._notes: list[str] = []
 
     def of(self, user: str, *, tables: Tables, key: tuple[str, str], limit: int) -> UserTimeline:
-        views = self._views()
+        views = views_of(self._session, self._inventory, app_group_id=self._app_group_id, notes=self._notes)
         profiles = self._profiles(user, views)
         # Or the identifier is a profile's own.
         rows = self._rows(sorted(profiles | {user}), limit)
@@ -143,18 +143,6 @@ class _Life:
         )
 
     # -- who it is ------------------------------------------------------------------------------------------------
-
-    def _views(self) -> ShareViews | None:
-        """Return the profile views, if the share has any that can be asked."""
-        if not self._inventory.profile_views["who is known"]:
-            return None
-        views = ShareViews(self._session, share=self._inventory.share, app_group_id=self._app_group_id)
-        try:
-            views.people()
-        except SourceError as error:
-            self._notes.append(str(error))
-            return None
-        return views
 
     def _profiles(self, user: str, views: ShareViews | None) -> set[str]:
         """Return the profiles that are named so, with all that were merged with them."""

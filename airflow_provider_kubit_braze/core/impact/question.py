@@ -192,6 +192,11 @@ class ImpactQuestion(Part):
         """Return when a day begins, in epoch seconds."""
         return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp())
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Kind and API identifier of the messages that are named; empty: all are asked about."""
+        return [("campaign", one) for one in self.campaigns] + [("canvas", one) for one in self.canvases]
+
     def wants(self, kind: str, message_id: str) -> bool:
         """Whether a message is asked about.
 

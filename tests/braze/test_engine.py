@@ -467,7 +467,8 @@ def test_a_poisoned_request_becomes_unknown_although_all_others_have_long_passed
         return 500, {"message": "Internal Server Error"}, {}
 
     with front(answer, local_braze.url) as url, caplog.at_level(logging.DEBUG):
-        work = Import(url, 120)
+        # Room for both that wait, however often failures that lie seconds apart halve it.
+        work = Import(url, 120, max_in_flight=48)
         work.run()
 
     accepted, rejected, unknown, rest = work.verdicts()
@@ -498,7 +499,8 @@ def test_two_poisoned_requests_become_unknown_while_others_pass(local_braze: Any
         return 500, {"message": "Internal Server Error"}, {}
 
     with front(answer, local_braze.url) as url:
-        work = Import(url, 120)
+        # Room for all that wait, however often failures that lie seconds apart halve it.
+        work = Import(url, 120, max_in_flight=48)
         work.run()
 
     accepted, _, unknown, _ = work.verdicts()

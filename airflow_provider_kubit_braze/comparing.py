@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
 from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
-from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.report import ALL
 from airflow_provider_kubit_braze.core.impact.words import percent, too_early
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError, StatisticsMissingError
@@ -79,13 +78,13 @@ class Comparison:
 
         :param until: until when it is known what users did, in epoch seconds; None: nothing is known.
         """
-        if not self._tells("purchase" if self.question.goal == PURCHASE else "event"):
+        if not self.days.goal_tables:
             why = f"No effect is judged: the share has no table that tells the goal, {self.question.goal}."
             return [Compared(run=run, not_judged=why) for run in runs]
         if until is None:
             why = f"No effect is judged: in these days the share has no row of what is the goal, {self.question.goal}."
             return [Compared(run=run, not_judged=why) for run in runs]
-        currency = self._currency() if self._tells("purchase") else None
+        currency = self._currency() if self.tellings.tables(("purchase",)) else None
         return self._judged(
             self._described([self._compared(run, until, currency) for run in runs], until, currency)
         )
@@ -200,9 +199,6 @@ class Comparison:
     def _countable_on(self, run: Run) -> date:
         over = (run.first or 0) + self.question.window_seconds
         return datetime.fromtimestamp(over, UTC).astimezone(self.question.zone).date()
-
-    def _tells(self, figure: str) -> bool:
-        return any(one.figure == figure for some in self.tellings.by_table.values() for one in some)
 
     def _currency(self) -> str | None:
         currency, purchases = self.figures.currency()

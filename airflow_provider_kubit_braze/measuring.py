@@ -56,8 +56,10 @@ def measure_alone(
     """Measure as ``measure_impact``, while nobody else measures the same of the cohort.
 
     :param open_session: opens a session; a second one is opened only by a measurement that takes long.
-    :param identity: who measures, so that others see it; it ends in the report, too.
+    :param identity: who measures, so that others see it.
+    :param tables: names of the state tables; made when they are not there.
     :param rest: what else ``measure_impact`` takes.
+    :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
     :raises CohortBusyError: when another task is measuring; a later try finds that ended.
     """
     with closing(open_session()) as session:
@@ -92,8 +94,8 @@ def measure_impact(
     """Measure the impact of messages on a cohort, and keep it in ``IMPACT_DAILY`` and ``IMPACT_SUMMARY``.
 
     :param question: what is asked.
-    :param session: a session whose role may read the share, and write and make state tables.
-    :param tables: names of the state tables; made when they are not there.
+    :param session: a session whose role may read the share, write the state tables, and make tables in their schema.
+    :param tables: names of the state tables, which are there.
     :param workspace: key of the Braze workspace, as the ledger has it.
     :param cohort_id: the cohort.
     :param now: an aware moment; nothing after it has happened.
@@ -105,7 +107,6 @@ def measure_impact(
         summary of a measure.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
-    :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
     :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
     first, last = question.days(now)
@@ -113,7 +114,6 @@ def measure_impact(
         raise CohortConfigError(
             f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
         )
-    ensure_tables(session, tables)
     try:
         kinds = _kinds_of(session, tables, (workspace, cohort_id))
         return _Measurement(

@@ -17,6 +17,7 @@ from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
 from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
 from airflow_provider_kubit_braze.operators.identity import task_identity
+from airflow_provider_kubit_braze.operators.switches import holds_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +56,8 @@ class CohortImpactOperator(BaseOperator):
         are not checked.
     :param source: schema with the data share (templated), such as ``BRAZE_SHARE.PUBLIC``.
     :param app_group_id: which rows of the share are the workspace's (templated).
-    :param campaigns: API identifiers of campaigns; with no Canvases either: all of both.
-    :param canvases: API identifiers of Canvases.
+    :param campaigns: API identifiers of campaigns (templated); with no Canvases either: all of both.
+    :param canvases: API identifiers of Canvases (templated).
     :param goal: what counts as a conversion of both groups (templated): ``purchase``, or the name of a custom event.
     :param window: how long after a message what users do is credited to it, such as ``"7d"``.
     :param since: the first day (templated); default: so that there are 90.
@@ -75,6 +76,8 @@ class CohortImpactOperator(BaseOperator):
         "cohort_name",
         "source",
         "app_group_id",
+        "campaigns",
+        "canvases",
         "goal",
         "since",
         "until",
@@ -132,7 +135,7 @@ class CohortImpactOperator(BaseOperator):
             self.the_holdout()
         except CohortConfigError as error:
             raise one_or_all([placed(one, cohort=self._cohort_id()) for one in each(error)]) from None
-        if not _is_later(full_refresh):
+        if not holds_template(full_refresh):
             is_on("full_refresh", full_refresh)
 
     def _cohort_id(self) -> str | None:
@@ -177,7 +180,10 @@ class CohortImpactOperator(BaseOperator):
         if now:
             # What is required and not known yet stands for itself.
             known = {"source": "DATABASE.SCHEMA", "app_group_id": "later"}
-            said = {name: known.get(name) if _is_later(value) else value for name, value in said.items()}
+            said = {
+                name: known.get(name) if name in self.template_fields and holds_template(value) else value
+                for name, value in said.items()
+            }
         return ImpactQuestion(**{name: value for name, value in said.items() if value is not None})
 
     def the_holdout(self) -> Fraction | None:
@@ -266,8 +272,3 @@ class CohortImpactOperator(BaseOperator):
             self.log.info("%s", sentence)
         for sentence in report["notes"]:
             self.log.warning("%s", sentence)
-
-
-def _is_later(value: Any) -> bool:
-    """Whether a value is known at run time only: a template, or the output of a task."""
-    return ("{{" in value or "{%" in value) if isinstance(value, str) else hasattr(value, "resolve")

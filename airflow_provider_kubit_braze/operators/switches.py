@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from airflow_provider_kubit_braze.core.run import ImportOptions, is_on
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Each switch, and the operator's attribute for it: Airflow's operators have a method ``dry_run``.
 SWITCHES: Final = {
@@ -37,3 +35,14 @@ def is_template(value: Any) -> bool:
         return "{{" in value or "{%" in value or value.endswith(".sql")
     # A task's output, known only at run time.
     return not (value is None or isinstance(value, bool))
+
+
+def holds_template(value: Any) -> bool:
+    """Return whether any part of a value is known at run time only: a template, or the output of a task."""
+    if isinstance(value, Mapping):
+        return any(map(holds_template, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(holds_template, value))
+    if isinstance(value, str):
+        return is_template(value)
+    return hasattr(value, "resolve")

@@ -18,7 +18,7 @@ from airflow_provider_kubit_braze.core.campaign import (
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
 from airflow_provider_kubit_braze.operators.identity import task_identity
-from airflow_provider_kubit_braze.operators.switches import is_template
+from airflow_provider_kubit_braze.operators.switches import holds_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ class _TriggerOperator(BaseOperator):
 
     def _is_later(self, *names: str) -> bool:
         """Whether one of these is known at run time only."""
-        return any(_holds_template(getattr(self, name)) for name in names)
+        return any(holds_template(getattr(self, name)) for name in names)
 
     def the_cohort(self) -> Cohort:
         """Return the cohort that the message goes to.
@@ -325,14 +325,3 @@ class TriggerCohortCanvasOperator(_TriggerOperator):
             braze_conn_id=braze_conn_id,
             **kwargs,
         )
-
-
-def _holds_template(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_holds_template, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_holds_template, value))
-    if isinstance(value, str):
-        return is_template(value)
-    # A task's output.
-    return hasattr(value, "resolve")

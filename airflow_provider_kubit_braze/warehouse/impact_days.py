@@ -111,7 +111,7 @@ class Days:
     @property
     def goal_tables(self) -> list[str]:
         """The tables that tell the goal."""
-        return self._telling(("purchase" if self._question.goal == PURCHASE else "event",))
+        return self._tellings.tables((self._question.goal_figure,))
 
     def day(self, seconds: str) -> str:
         """Return an SQL expression of the day of epoch seconds."""
@@ -138,7 +138,7 @@ class Days:
         :param first: the first moment, in epoch seconds.
         :param until: the moment after the last.
         """
-        outcomes = self.read(self._telling(_OUTCOMES))
+        outcomes = self.read(self._tellings.tables(_OUTCOMES))
         self._find_people(first, until, outcomes)
         self._make_stage(self._rows(first, until, outcomes))
 
@@ -167,7 +167,7 @@ class Days:
 
     def _find_people(self, first: int, until: int, used: Collection[str]) -> None:
         tables = self.read([table for table in self._tellings.by_table if table in used])
-        outcomes = [table for table in tables if table in self._telling(_OUTCOMES)]
+        outcomes = [table for table in tables if table in self._tellings.tables(_OUTCOMES)]
         messages = [table for table in tables if table not in outcomes]
         self._people.find(first, until, messages=messages, outcomes=outcomes)
 
@@ -197,11 +197,12 @@ class Days:
         self._session.transact(work)
 
     def _rows(self, first: int, until: int, used: Collection[str]) -> list[Staged]:
+        bounces = self._tellings.tables(("bounced",))
         return [
             self._stage.rows(
                 table,
                 first=first,
-                until=until + (BOUNCE_SECONDS if self._tells(table, "bounced") else 0),
+                until=until + (BOUNCE_SECONDS if table in bounces else 0),
                 orphans=self._people.orphans,
                 event=self._question.goal if table == _EVENTS else None,
             )
@@ -229,7 +230,7 @@ class Days:
             reactions = []
             if told := self._told(followed, has_channel=has_channel):
                 reactions.append(sql.FOLLOWED.format(**self._words, told=told))
-            bounced = self._telling(("bounced",))
+            bounced = self._tellings.tables(("bounced",))
             if has_channel and bounced:
                 reactions.append(
                     sql.DELIVERED_PUSH.format(
@@ -245,13 +246,6 @@ class Days:
                 self._session.execute(
                     statement, (*self._key, *self._key, *days, start - window, *ends, window)
                 )
-
-    def _telling(self, figures: tuple[str, ...]) -> list[str]:
-        """Return the tables that tell any of some figures."""
-        return [table for table in self._tellings.by_table if any(self._tells(table, one) for one in figures)]
-
-    def _tells(self, table: str, figure: str) -> bool:
-        return any(one.figure == figure for one in self._tellings.by_table[table])
 
     def _told(self, figures: tuple[str, ...], *, has_channel: bool | None = None) -> str:
         """Return the join of a staged row with what it tells; empty when nothing does."""

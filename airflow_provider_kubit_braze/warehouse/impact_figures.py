@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse.impact_days import counted
@@ -264,7 +263,7 @@ class PeriodFigures:
         outcomes: str = "",
         shift: int = 0,
     ) -> dict[bool, Sums]:
-        goal = PURCHASE if self._question.goal == PURCHASE else "event"
+        goal = self._question.goal_figure
         own = (
             f"SELECT ID_KIND, USER_ID, MOMENT, FIGURE, CURRENCY, AMOUNT FROM {self._tables.impact_event} "
             # Not from the run's first reach on: Braze may have kept users out before it.

@@ -21,19 +21,17 @@ _DATES = ("FIRST_DAY", "LAST_DAY")
 
 
 def keep_summary(session: Session, tables: Tables, report: ImpactReport, *, key: tuple[str, str]) -> None:
-    """Write a report in place of the one before.
+    """Write a report in place of the one before of the same measure and messages.
 
     A row with CHANNEL and VARIATION_ID ``all`` is about a whole message, and alone says how it was judged; with several
     control groups there are several.
 
     :param key: workspace and cohort.
     """
-    measure = report.question.measure
+    about = (*key, report.question.measure, report.question.messages)
     rows = [
         {
-            "WORKSPACE": key[0],
-            "COHORT_ID": key[1],
-            "MEASURE": measure,
+            **dict(zip(("WORKSPACE", "COHORT_ID", "MEASURE", "MESSAGES"), about, strict=True)),
             "FIRST_DAY": report.since.isoformat(),
             "LAST_DAY": report.until.isoformat(),
             "MEASURED_AT": utc_text(report.measured_at),
@@ -45,7 +43,7 @@ def keep_summary(session: Session, tables: Tables, report: ImpactReport, *, key:
     ]
 
     def work() -> None:
-        session.execute(f"DELETE FROM {tables.impact_summary} WHERE {KEY}", (*key, measure))
+        session.execute(f"DELETE FROM {tables.impact_summary} WHERE {KEY} AND MESSAGES = %s", about)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         values = ", ".join(_value(name) for name in columns)
         for some in chunks(rows):

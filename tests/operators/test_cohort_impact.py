@@ -103,10 +103,18 @@ def test_an_author_hears_of_a_mistake_while_the_file_is_parsed(fields: dict[str,
 
 
 def test_what_a_template_holds_is_judged_when_it_is_known() -> None:
-    task = CohortImpactOperator(**{**ASKED, "since": "{{ params.since }}"})
+    task = CohortImpactOperator(
+        **{**ASKED, "since": "{{ params.since }}", "campaigns": ["{{ params.campaign }}"]}
+    )
     task.since = "never"
-    with pytest.raises(CohortConfigError, match="'never' is no day"):
+    task.campaigns = ["no campaign"]
+    with pytest.raises(CohortConfigError, match=r"(?s)'no campaign' is not the API.+'never' is no day"):
         task.the_question()
+
+
+def test_a_template_where_none_is_read_is_a_mistake() -> None:
+    with pytest.raises(CohortConfigError, match="currency"):
+        CohortImpactOperator(**{**ASKED, "currency": "{{ params.currency }}"})
 
 
 def test_a_cohort_without_an_impact_has_no_dag_for_it() -> None:

@@ -125,6 +125,19 @@ def test_the_summary_is_kept_for_whoever_asks_snowflake(world: World) -> None:
     ]
 
 
+def test_summaries_about_other_messages_stay(world: World) -> None:
+    some_days(world)
+    world.measure(campaigns=["spring"])
+    world.measure(campaigns=["spring", "autumn"], canvases=["spring"])
+    world.measure(campaigns=["autumn", "spring"], canvases=["spring"])
+    world.measure()
+    assert kept(world, "impact_summary", "MESSAGES, CHANNEL, VARIATION_ID", "1, 2, 3") == [
+        (messages, *part)
+        for messages in ("all", "campaign autumn, campaign spring, canvas spring", "campaign spring")
+        for part in (("all", "all"), ("email", "A"), ("email", "all"))
+    ]
+
+
 def test_every_figure_that_half_a_share_has_is_told_and_the_others_are_named(warehouse: Warehouse) -> None:
     from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 

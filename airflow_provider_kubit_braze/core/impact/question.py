@@ -170,6 +170,16 @@ class ImpactQuestion(Part):
         return f"{what} within {duration_text(self.window)}{zone}"
 
     @property
+    def messages(self) -> str:
+        """Which messages are asked about, in words; summaries of others are kept apart by it."""
+        return ", ".join(sorted({f"{kind} {one}" for kind, one in self.named})) or "all"
+
+    @property
+    def goal_figure(self) -> str:
+        """What rows that tell the goal are called: ``purchase`` or ``event``."""
+        return PURCHASE if self.goal == PURCHASE else "event"
+
+    @property
     def window_seconds(self) -> int:
         """The attribution window in seconds."""
         return int(self.window.total_seconds())
@@ -196,16 +206,6 @@ class ImpactQuestion(Part):
     def named(self) -> list[tuple[str, str]]:
         """Kind and API identifier of the messages that are named; empty: all are asked about."""
         return [("campaign", one) for one in self.campaigns] + [("canvas", one) for one in self.canvases]
-
-    def wants(self, kind: str, message_id: str) -> bool:
-        """Whether a message is asked about.
-
-        :param kind: ``campaign`` or ``canvas``.
-        :param message_id: its API identifier.
-        """
-        if not (self.campaigns or self.canvases):
-            return True
-        return message_id in (self.campaigns if kind == "campaign" else self.canvases)
 
 
 def _may_take_defaults(schema: dict[str, Any]) -> None:

@@ -81,6 +81,17 @@ class Tellings:
                     found[need.table].add(Telling("anchor", channel))
         return {table: tuple(sorted(tellings)) for table, tellings in sorted(found.items())}
 
+    def tables(self, figures: Collection[str]) -> list[str]:
+        """Return the tables that tell any of some figures.
+
+        :param figures: of :class:`Telling`.
+        """
+        return [
+            table
+            for table, tellings in self.by_table.items()
+            if any(one.figure in figures for one in tellings)
+        ]
+
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """The channels of which the share can tell anything."""

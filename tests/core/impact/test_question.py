@@ -92,14 +92,6 @@ def test_a_day_begins_at_midnight_where_people_are_also_when_the_clocks_change()
     )
 
 
-def test_everything_is_asked_about_until_something_is_named() -> None:
-    assert question().wants("campaign", "a")
-    named = question(campaigns=["a"])
-    assert named.wants("campaign", "a")
-    assert not named.wants("campaign", "b")
-    assert not named.wants("canvas", "a")
-
-
 # -- in a cohort ------------------------------------------------------------------------------------------------------
 
 

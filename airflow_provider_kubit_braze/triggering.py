@@ -18,7 +18,7 @@ from airflow_provider_kubit_braze.warehouse.session import Session, first_line
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from snowflake.connector import SnowflakeConnection
 
@@ -67,6 +67,16 @@ class CampaignSent:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NothingSent:
+    """There was nothing to send.
+
+    :param why: one sentence for people.
+    """
+
+    why: str
+
+
 def trigger_campaign(
     request: CampaignRequest,
     *,
@@ -76,8 +86,9 @@ def trigger_campaign(
     tables: Tables,
     identity: RunIdentity,
     new_send_id: bool = False,
-) -> CampaignSent | None:
-    """Send the message, unless this task has sent it in this DAG run before.
+    occasions: Sequence[str] = (),
+) -> CampaignSent | NothingSent:
+    """Send the message, unless this task has sent it on this occasion before.
 
     :param request: what to send.
     :param cohort_id: to which cohort.
@@ -86,7 +97,10 @@ def trigger_campaign(
     :param tables: the state tables.
     :param identity: the task instance.
     :param new_send_id: tell Braze of the ``send_id`` first.
-    :return: what was sent, now or by an earlier try; None when nobody is in the cohort, and nothing was sent.
+    :param occasions: what the message follows, such as imports, the latest first: it is sent on the first one that it
+        was not sent on before. Default: the DAG run.
+    :return: what was sent, now or by an earlier try of this DAG run; or why nothing was: nobody is in the cohort, or
+        another DAG run has sent it on the same occasions.
     :raises CohortConfigError: when the moment to send at is over or too far ahead.
     :raises NeverImportedError: when the cohort never was under this attribute.
     :raises BrazeError: when certainly nothing was sent.
@@ -104,6 +118,7 @@ def trigger_campaign(
             identity=identity,
             request=request,
             cohort_id=cohort_id,
+            occasions=occasions,
         )
         # Before anything else that may fail: what was sent is sent, also when nobody is left or its moment is over.
         found = sends.look()
@@ -114,11 +129,16 @@ def trigger_campaign(
                     "nothing was sent. To send this as well, start a new DAG run."
                 )
             if not members:
-                return None
+                return NothingSent(why=f"Nobody is in cohort {cohort_id}: nothing was sent.")
             if request.send_at is not None:
                 request.send_at.check(datetime.now(UTC))
             found = sends.begin(request, key=key, members=members)
         if not found.mine:
+            if found.state == "sent" and found.run_id != identity.run_id:
+                return NothingSent(
+                    why=f"Run {found.run_id} of this DAG has sent this after the same import already, at "
+                    f"{found.begun_at} UTC: nothing was sent. To send it again, start this DAG by hand."
+                )
             return _earlier(found, request, key, sends.key, tables)
         with BrazeClient(settings) as client:
             answer = _send(client, request, sends, new_send_id=new_send_id)
@@ -161,7 +181,10 @@ def _earlier(
 ) -> CampaignSent:
     """Return what an earlier try sent."""
     if found.state != "sent":
-        said = f"Try {found.try_number} of this task began to send at {found.begun_at} UTC, and no answer is known."
+        said = (
+            f"Try {found.try_number} of this task, in run {found.run_id}, began to send at {found.begun_at} UTC, and "
+            "no answer is known."
+        )
         raise SendUncertainError(_uncertain(said, request, send_key, tables))
     log.warning(
         "Try %s of this task has sent this in this DAG run already, at %s UTC: it is not sent again. "

@@ -25,7 +25,7 @@ STATEMENTS = [
 
 
 def test_there_are_statements() -> None:
-    assert len(STATEMENTS) == 5
+    assert len(STATEMENTS) == 6
 
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda text: text.splitlines()[0].removeprefix("-- "))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models import dagrun
 from airflow.models.asset import AssetEvent
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
@@ -573,27 +574,84 @@ def test_the_operator_works_alone_with_templates_and_without_a_logical_date(worl
 
 
 def test_the_example_of_campaigns_md_sends_to_whom_it_imported(world: World) -> None:
-    text = (Path(__file__).resolve().parent.parent / "docs" / "campaigns.md").read_text(encoding="utf-8")
-    example = text.split("```python\n")[1].split("```")[0]
-    for written, ours in (
-        ("power_users", world.cohort_id),
-        ("ANALYTICS.KUBIT.POWER_USERS", world.table),
-        ("spring_sale", f"sale_{world.cohort_id}"),
-        ("f6a01c34-0000-0000-0000-000000000000", "sandbox-campaign"),
-        ('        verify={"sample": 100, "after": "5m"},\n', ""),
-    ):
-        assert written in example
-        example = example.replace(written, ours)
     world.compute(users(1, 2, 3), 1)
-    world.sandbox.braze.configure(apply_delay=0)
 
-    dag_run = run(world.dag(example, f"sale_{world.cohort_id}"), 1)
+    dag_run = run(campaigns_example(world, 1, f"sale_{world.cohort_id}"), 1)
 
     assert states(dag_run) == {"import_to_braze": "success", "send": "success"}
     [triggered] = world.sandbox.braze.triggered()
     assert set(triggered["selected"]) == users(1, 2, 3)
     assert triggered["properties"] == {"season": "spring", "run": dag_run.run_id}
     assert {one.get("dispatch_id") for one in xcoms(dag_run)} == {None, triggered["dispatch_id"]}
+
+
+def campaigns_example(world: World, number: int, dag_id: str, **more: str) -> Any:
+    """A DAG of campaigns.md, with this world's names, and more arguments of its import."""
+    text = (Path(__file__).resolve().parent.parent / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[number].split("```")[0]
+    for written, ours in (
+        ("power_users", world.cohort_id),
+        ("ANALYTICS.KUBIT.POWER_USERS", world.table),
+        ("spring_sale", f"sale_{world.cohort_id}"),
+        ("f6a01c34-0000-0000-0000-000000000000", "sandbox-campaign"),
+        ("0b8e1a52-0000-0000-0000-000000000000", "sandbox-canvas"),
+        (
+            'verify={"sample": 100, "after": "5m"},',
+            "".join(f"{name}={value}," for name, value in more.items()),
+        ),
+    ):
+        example = example.replace(written, ours)
+    world.sandbox.braze.configure(apply_delay=0)
+    return world.dag(example, dag_id)
+
+
+def test_a_dry_run_before_a_campaign_sends_none(world: World) -> None:
+    world.compute(users(1, 2, 3), 1)
+
+    dag_run = run(campaigns_example(world, 1, f"sale_{world.cohort_id}", dry_run="True"), 1)
+
+    assert result_of(dag_run)["outcome"] == "dry_run"
+    assert states(dag_run) == {"import_to_braze": "success", "send": "skipped"}
+    assert (world.write_requests(), world.sandbox.braze.triggered()) == (0, [])
+
+
+def test_a_campaign_follows_imports_and_neither_dry_runs_nor_undone_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_by: list[Any] = []
+    create = dagrun.get_or_create_dagrun
+
+    def with_events(**kwargs: Any) -> Any:
+        """As the scheduler does: it hands the run the events that it has waited for."""
+        found, session = create(**kwargs), kwargs["session"]
+        named = [one.run_id for one in started_by]
+        events = session.query(AssetEvent).filter(AssetEvent.source_run_id.in_(named)).all()
+        found.consumed_asset_events.extend(events)
+        session.flush()
+        return found
+
+    def follows(*imports: Any) -> str:
+        dag = campaigns_example(world, 2, f"welcome_{world.cohort_id}")
+        with monkeypatch.context() as patched:
+            patched.setattr(dagrun, "get_or_create_dagrun", with_events)
+            started_by[:] = imports
+            return states(run(dag, None))["enter_canvas"]
+
+    world.compute(users(1, 2, 3), 1)
+    first, rehearsal, undone, again = (
+        run(world.cohort_dag(), 1, hour=hour, **how)
+        for hour, how in ((14, {}), (15, {"dry_run": True}), (16, {"undo": True}), (17, {}))
+    )
+    [(outcome, purpose)] = {(one["outcome"], one["purpose"]) for one in asset_events(undone)}
+    assert (outcome, purpose) == ("success", "undo")
+
+    assert follows(rehearsal) == follows(undone) == follows(undone, rehearsal) == "skipped"
+    assert world.sandbox.braze.triggered() == []
+    assert follows(first, rehearsal) == "success"
+    # The same import makes another event when it is cleared.
+    assert follows(first) == "skipped"
+    assert follows(again) == follows() == "success"
+    assert len(world.sandbox.braze.triggered()) == 3
 
 
 EXPANDED = """

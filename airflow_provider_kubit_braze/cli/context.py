@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
 from airflow_provider_kubit_braze.connections import airflow_from_a_shell, snowflake_connection, state_tables
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.cohort_file import read_cohorts
@@ -52,8 +54,14 @@ def run(command: Callable[[], int]) -> int:
         print(error, file=sys.stderr)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
+    except AirflowNotFoundException as error:
+        print(
+            f"{first_line(error)}. Make this Airflow connection, or name another one with --snowflake-conn-id or "
+            "--braze-conn-id.",
+            file=sys.stderr,
+        )
     except Exception as error:
-        # Airflow's and Snowflake's own errors: a connection that is not there, a password that is wrong.
+        # Airflow's and Snowflake's own errors, such as a password that is wrong.
         log.debug("The command failed.", exc_info=True)
         print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
     return 1

@@ -8,6 +8,7 @@ fields are those of Braze's pages of ``/campaigns/trigger/send``, ``/canvas/trig
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -262,11 +263,17 @@ def check_audience(*, broadcast: object, recipients: object) -> None:
     """
     if not isinstance(broadcast, bool):
         raise CohortConfigError(f"{show(broadcast)} is no switch", fix="write True", field="broadcast")
-    if isinstance(recipients, str) or not all(isinstance(user, str) and user for user in recipients or ()):  # type: ignore[attr-defined]
+    users = () if recipients is None else recipients
+    if isinstance(users, str) or not isinstance(users, Collection):
         raise CohortConfigError(
-            "the recipients are not a list of external ids", fix="write a list of texts", field="recipients"
+            f"{type(users).__name__} is given, which is no list of external ids",
+            fix="write a list of texts; another task cannot give it, as XCom would show whom it names",
+            field="recipients",
         )
-    users = list(recipients or ())  # type: ignore[call-overload]
+    if not all(isinstance(user, str) and user for user in users):
+        raise CohortConfigError(
+            "not all recipients are external ids", fix="write a list of texts", field="recipients"
+        )
     if broadcast and users:
         raise CohortConfigError(
             "broadcast and recipients are both given, and Braze takes one of them",

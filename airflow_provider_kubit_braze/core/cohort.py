@@ -87,10 +87,14 @@ _COMBINATIONS: list[Any] = [
 ]
 
 
-def _check_id(value: str) -> str:
-    if re.fullmatch(ID_PATTERN, value):
+def check_cohort_id(value: object) -> str:
+    """Return a cohort's id.
+
+    :raises CohortConfigError: when it is none.
+    """
+    if isinstance(value, str) and re.fullmatch(ID_PATTERN, value):
         return value
-    better = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_")[:63].strip("_")
+    better = re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")[:63].strip("_")
     fix = "write at most 63 lower-case letters, digits and underscores, a letter first"
     if re.fullmatch(ID_PATTERN, better):
         fix = f"{fix}, such as {better}"
@@ -189,11 +193,11 @@ class Cohort(Part):
 
     model_config = ConfigDict(title="Cohort", json_schema_extra={"allOf": _COMBINATIONS})
 
-    id: Annotated[str, AfterValidator(_check_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})] = (
-        Field(
-            description="Lower-case letters, digits, underscores; the DAG is kubit_braze__<id>.",
-            examples=["power_users"],
-        )
+    id: Annotated[
+        str, AfterValidator(check_cohort_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})
+    ] = Field(
+        description="Lower-case letters, digits, underscores; the DAG is kubit_braze__<id>.",
+        examples=["power_users"],
     )
     name: Annotated[
         str,

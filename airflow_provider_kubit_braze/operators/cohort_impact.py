@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
-from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.core.cohort import Cohort, check_cohort_id
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.impact.report import in_short
 from airflow_provider_kubit_braze.core.limits import parse_share
 from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
-from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
+from airflow_provider_kubit_braze.core.run import is_on
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort
 from airflow_provider_kubit_braze.operators.identity import task_identity
+from airflow_provider_kubit_braze.operators.reasons import reason_left
 from airflow_provider_kubit_braze.operators.switches import holds_template
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
     from airflow.providers.common.compat.sdk import Context
@@ -150,14 +151,14 @@ class CohortImpactOperator(BaseOperator):
             raise CohortConfigError(
                 f"task {self.task_id!r} needs either cohort or cohort_id", fix="name the cohort once"
             )
-        if self.cohort is None or isinstance(self.cohort, Cohort):
-            return self.cohort
-        if not isinstance(self.cohort, Mapping):
-            raise CohortConfigError(
-                f"task {self.task_id!r} gets a cohort that is {type(self.cohort).__name__}",
-                fix="give a Cohort or a mapping of its fields, or the cohort's id as cohort_id",
-            )
-        return Cohort(**{str(key): value for key, value in self.cohort.items()})
+        if self.cohort is None:
+            if not holds_template(self.cohort_id):
+                try:
+                    check_cohort_id(self.cohort_id)
+                except CohortConfigError as error:
+                    raise placed(error, under="cohort_id") from None
+            return None
+        return given_cohort(self.cohort, task_id=self.task_id, otherwise=", or the cohort's id as cohort_id")
 
     def the_question(self, *, now: bool = False) -> ImpactQuestion:
         """Return what is asked.
@@ -206,13 +207,8 @@ class CohortImpactOperator(BaseOperator):
         :raises AirflowFailException: when it failed and no retry can help.
         :raises KubitBrazeError: when it failed and a retry may help.
         """
-        try:
+        with reason_left(context):
             report = self._measure(context)
-        except KubitBrazeError as error:
-            context["ti"].xcom_push(key=WHY_KEY, value=str(error))
-            if error.retry_helps:
-                raise
-            raise AirflowFailException(str(error)) from None
         short = in_short(report)
         context["ti"].xcom_push(key=IMPACT_KEY, value=report)
         self._tell(report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,19 +12,21 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.report import ImportResult
-from airflow_provider_kubit_braze.core.run import WHY_KEY, is_on
+from airflow_provider_kubit_braze.core.run import is_on
 from airflow_provider_kubit_braze.exceptions import (
     BrazeUnavailableError,
     CohortConfigError,
     KubitBrazeError,
 )
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort
 from airflow_provider_kubit_braze.operators.identity import task_identity
 from airflow_provider_kubit_braze.operators.progress import progress_teller
+from airflow_provider_kubit_braze.operators.reasons import reason_left
 from airflow_provider_kubit_braze.operators.switches import SWITCHES, is_template, read_options
 from airflow_provider_kubit_braze.triggers.wait import WaitTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -181,14 +182,11 @@ class CohortToBrazeOperator(BaseOperator):
                     f"task {self.task_id!r} gets a cohort and {given[0]} as well",
                     fix=f"put {given[0]} into the cohort, or leave the cohort out",
                 )
-            if isinstance(self.cohort, Cohort):
-                return self.cohort
-            if not isinstance(self.cohort, Mapping):
-                raise CohortConfigError(
-                    f"task {self.task_id!r} gets a cohort that is {type(self.cohort).__name__}",
-                    fix="give a Cohort or a mapping of its fields; for the output of a task use .expand(cohort=...)",
-                )
-            return Cohort(**{str(key): value for key, value in self.cohort.items()})
+            return given_cohort(
+                self.cohort,
+                task_id=self.task_id,
+                otherwise="; for the output of a task use .expand(cohort=...)",
+            )
         source = {"conn_id": self.snowflake_conn_id, "table": self.table, "sql": self.sql}
         braze = {
             "conn_id": self.braze_conn_id,
@@ -244,13 +242,8 @@ class CohortToBrazeOperator(BaseOperator):
         :raises AirflowFailException: when no retry can help.
         """
         self._stop = threading.Event()
-        try:
+        with reason_left(context):
             return work()
-        except (KubitBrazeError, AirflowFailException) as error:
-            context["ti"].xcom_push(key=WHY_KEY, value=str(error))
-            if isinstance(error, AirflowFailException) or error.retry_helps:
-                raise
-            raise AirflowFailException(str(error)) from None
 
     def import_arguments(self, context: Context) -> dict[str, Any]:
         """Return what an import needs besides the cohort: see ``importer.run_import``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
 from airflow_provider_kubit_braze.core.campaign import (
@@ -16,8 +16,13 @@ from airflow_provider_kubit_braze.core.campaign import (
     in_words,
 )
 from airflow_provider_kubit_braze.core.cohort import Cohort
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, KubitBrazeError
+from airflow_provider_kubit_braze.core.followed import nothing_to_follow
+from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort
+from airflow_provider_kubit_braze.operators.followed import imports_before, imports_that_started
 from airflow_provider_kubit_braze.operators.identity import task_identity
+from airflow_provider_kubit_braze.operators.reasons import reason_left
 from airflow_provider_kubit_braze.operators.switches import holds_template
 
 if TYPE_CHECKING:
@@ -54,7 +59,7 @@ class _TriggerOperator(BaseOperator):
         cohort_id: str | None,
         attribute: str | None,
         broadcast: bool,
-        recipients: Sequence[str],
+        recipients: Sequence[str] | None,
         properties: Mapping[str, Any] | str | None,
         send_id: str | None,
         create_send_id: bool,
@@ -80,26 +85,25 @@ class _TriggerOperator(BaseOperator):
         self.at_optimal_time = at_optimal_time
         self.snowflake_conn_id = snowflake_conn_id
         self.braze_conn_id = braze_conn_id
-        # An author hears of what can be judged now while the file is parsed.
-        check_audience(broadcast=broadcast, recipients=recipients)
-        if create_send_id and send_id is None:
-            raise CohortConfigError(
-                "create_send_id is given without a send_id", fix="add send_id, or leave it out"
-            )
-        if (in_local_time or at_optimal_time) and send_at is None:
-            raise CohortConfigError("local or optimal time is given without a moment", fix="add send_at")
-        if cohort is not None or not self._is_later("cohort_id", "attribute"):
-            self.the_cohort()
-            if not self._is_later("message_id", "properties", "send_id", "send_at"):
-                self.the_request()
+        # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
+        try:
+            if create_send_id and send_id is None:
+                raise CohortConfigError(
+                    "create_send_id is given without a send_id", fix="add send_id, or leave it out"
+                )
+            if (in_local_time or at_optimal_time) and send_at is None:
+                raise CohortConfigError("local or optimal time is given without a moment", fix="add send_at")
+            self.the_request(now=True)
+        except CohortConfigError as error:
+            known = cohort.id if isinstance(cohort, Cohort) else cohort_id
+            raise one_or_all(
+                [placed(one, cohort=known if isinstance(known, str) else None) for one in each(error)]
+            ) from None
 
-    def _is_later(self, *names: str) -> bool:
-        """Whether one of these is known at run time only."""
-        return any(holds_template(getattr(self, name)) for name in names)
-
-    def the_cohort(self) -> Cohort:
+    def the_cohort(self, *, now: bool = False) -> Cohort:
         """Return the cohort that the message goes to.
 
+        :param now: let others stand for what templates say, so that the rest can be judged while the file is parsed.
         :raises CohortConfigError: when none is named, or two are, or it is a partner cohort.
         """
         if (self.cohort is None) == (self.cohort_id is None) or (self.cohort is not None and self.attribute):
@@ -107,59 +111,71 @@ class _TriggerOperator(BaseOperator):
                 f"task {self.task_id!r} needs either cohort, or cohort_id and perhaps attribute",
                 fix="name the cohort once",
             )
-        if isinstance(self.cohort, Cohort):
-            cohort = self.cohort
-        elif self.cohort is not None:
-            cohort = Cohort(**{str(key): value for key, value in self.cohort.items()})
+        if self.cohort is not None:
+            cohort = given_cohort(
+                self.cohort, task_id=self.task_id, otherwise=", or the cohort's id as cohort_id"
+            )
         else:
-            assert self.cohort_id is not None  # noqa: S101  one of the two is given
+            attribute = self._known("attribute", None, now=now)
             # Its source is never read: who is in it is in Braze, and in the ledger.
             cohort = Cohort(
-                id=self.cohort_id,
+                id=self._known("cohort_id", "later", now=now),
                 source={"table": "NONE"},
                 identifiers={"external_id": "NONE"},
-                braze={"attribute": self.attribute} if self.attribute else {},
+                braze={"attribute": attribute} if attribute else {},
             )
         check_delivery(cohort.braze.deliver_as, cohort.id)
         return cohort
 
-    def the_request(self) -> CampaignRequest:
+    def the_request(self, *, now: bool = False) -> CampaignRequest:
         """Return what Braze is asked for.
 
+        :param now: as for ``the_cohort``.
         :raises CohortConfigError: when Braze would refuse it.
         """
-        send_at = None
-        if self.send_at is not None:
+        check_audience(broadcast=self.broadcast, recipients=self.recipients)
+        send_at = self._known("send_at", None, now=now)
+        if send_at is not None:
             send_at = SendAt.read(
-                self.send_at, in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time
+                send_at, in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time
             )
-        if self.properties is not None and not isinstance(self.properties, Mapping):
+        properties = self._known("properties", None, now=now)
+        if properties is not None and not isinstance(properties, Mapping):
             raise CohortConfigError("the properties are not a mapping", fix="write {name: value, ...}")
         return CampaignRequest(
             kind=self.kind,
-            message_id=self.message_id,
-            attribute=self.the_cohort().attribute,
+            message_id=self._known("message_id", "later", now=now),
+            attribute=self.the_cohort(now=now).attribute,
             broadcast=self.broadcast,
-            recipients=tuple(self.recipients),
-            properties=self.properties,
-            send_id=self.send_id,
+            recipients=tuple(self.recipients or ()),
+            properties=properties,
+            send_id=self._known("send_id", None, now=now),
             send_at=send_at,
         )
 
+    def _known(self, name: str, otherwise: Any, *, now: bool) -> Any:
+        value = getattr(self, name)
+        return otherwise if now and holds_template(value) else value
+
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send the message, once in a DAG run.
+        """Send the message, once in a DAG run, and once after an import whose asset events start the DAG.
 
         :return: what was sent, as plain JSON types; no user is named.
-        :raises AirflowSkipException: when nobody is in the cohort.
+        :raises AirflowSkipException: when nobody is in the cohort, it was sent after the same import by another run, or
+            the import before was none: a dry run, or one that took users out again.
         :raises AirflowFailException: when it was not sent, or may have been, and trying again cannot help.
         :raises KubitBrazeError: when it was certainly not sent and a retry may help.
         """
         # Drivers are imported here and not above: DAG files are parsed all the time.
         from airflow_provider_kubit_braze.hooks.braze import BrazeHook
-        from airflow_provider_kubit_braze.triggering import trigger_campaign
+        from airflow_provider_kubit_braze.triggering import NothingSent, trigger_campaign
 
-        try:
+        with reason_left(context):
             cohort, request = self.the_cohort(), self.the_request()
+            started, before = imports_that_started(context, cohort.id), imports_before(context, cohort.id)
+            for imports in (started, before):
+                if why := nothing_to_follow(imports):
+                    raise AirflowSkipException(why)
             sent = trigger_campaign(
                 request,
                 cohort_id=cohort.id,
@@ -168,13 +184,10 @@ class _TriggerOperator(BaseOperator):
                 tables=state_tables(),
                 identity=task_identity(context),
                 new_send_id=self.create_send_id,
+                occasions=[one.occasion for one in started if one.has_imported],
             )
-        except KubitBrazeError as error:
-            if error.retry_helps:
-                raise
-            raise AirflowFailException(str(error)) from None
-        if sent is None:
-            raise AirflowSkipException(f"Nobody is in cohort {cohort.id}: nothing was sent.")
+        if isinstance(sent, NothingSent):
+            raise AirflowSkipException(sent.why)
         to = f"the {sent.members:,} members of" if sent.broadcast else "the recipients who are in"
         when = f"is scheduled for {sent.scheduled_for}" if sent.scheduled_for else "was triggered"
         self.log.info(
@@ -206,8 +219,9 @@ class TriggerCohortCampaignOperator(_TriggerOperator):
     that the campaign has in the dashboard. ``broadcast=True`` has to be written: it is Braze's word for "without a
     list of recipients", and nothing here says it for the author. The audience filter is in the request either way.
 
-    It is sent at most once in a DAG run, whatever is retried or cleared: a row of ``CAMPAIGN_SEND`` is written before
-    the request goes out. When no answer tells whether Braze took it, the task fails for good and says how to look.
+    It is sent at most once in a DAG run, and at most once after an import whose asset event starts the DAG, whatever is
+    retried or cleared: a row of ``CAMPAIGN_SEND`` is written before the request goes out. After a dry run or an undo
+    nothing is sent. When no answer tells whether Braze took it, the task fails for good and says how to look.
 
     :param campaign_id: the campaign's API identifier (templated).
     :param cohort: the cohort, as its import has it; or
@@ -238,7 +252,7 @@ class TriggerCohortCampaignOperator(_TriggerOperator):
         cohort_id: str | None = None,
         attribute: str | None = None,
         broadcast: bool = False,
-        recipients: Sequence[str] = (),
+        recipients: Sequence[str] | None = None,
         trigger_properties: Mapping[str, Any] | str | None = None,
         send_id: str | None = None,
         create_send_id: bool = False,
@@ -299,7 +313,7 @@ class TriggerCohortCanvasOperator(_TriggerOperator):
         cohort_id: str | None = None,
         attribute: str | None = None,
         broadcast: bool = False,
-        recipients: Sequence[str] = (),
+        recipients: Sequence[str] | None = None,
         canvas_entry_properties: Mapping[str, Any] | str | None = None,
         send_at: datetime | str | None = None,
         in_local_time: bool = False,
@@ -316,7 +330,7 @@ class TriggerCohortCanvasOperator(_TriggerOperator):
             broadcast=broadcast,
             recipients=recipients,
             properties=canvas_entry_properties,
-            send_id=None,
+            send_id=kwargs.pop("send_id", None),
             create_send_id=False,
             send_at=send_at,
             in_local_time=in_local_time,

@@ -20,6 +20,8 @@ from airflow_provider_kubit_braze.core.place import Place
 from airflow_provider_kubit_braze.exceptions import NeverImportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_kubit_braze.braze.campaigns import TriggerAnswer
     from airflow_provider_kubit_braze.core.campaign import CampaignRequest
     from airflow_provider_kubit_braze.core.run import RunIdentity
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 _WHAT = "KIND, MESSAGE_ID, COHORT_ID, PLACE"
 
-_ENDS = "STATE, MESSAGE_ID, MEMBERS, SEND_ID, SCHEDULED_FOR, DISPATCH_ID, SCHEDULE_ID, BEGUN_AT, TRY_NUMBER, OWNER"
+_ENDS = (
+    "STATE, MESSAGE_ID, MEMBERS, SEND_ID, SCHEDULED_FOR, DISPATCH_ID, SCHEDULE_ID, BEGUN_AT, TRY_NUMBER, RUN_ID, "
+    "OWNER"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ class Recorded:
     :param schedule_id: Braze's.
     :param begun_at: UTC.
     :param try_number: Airflow's number of the try that began it.
+    :param run_id: the DAG run that began it.
     """
 
     state: str
@@ -58,6 +64,7 @@ class Recorded:
     schedule_id: str | None
     begun_at: Any
     try_number: int
+    run_id: str
 
 
 class Sends:
@@ -67,8 +74,9 @@ class Sends:
     :param tables: the state tables.
     :param workspace: key of the Braze workspace; deployments of one DAG for two of them may share the tables.
     :param identity: the task instance.
-    :param request: what is to be sent, at most once in a DAG run.
+    :param request: what is to be sent, at most once on an occasion.
     :param cohort_id: to which cohort.
+    :param occasions: what it is sent on, the first one that it was not sent on before; default: the DAG run.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Sends:
         identity: RunIdentity,
         request: CampaignRequest,
         cohort_id: str,
+        occasions: Sequence[str] = (),
     ) -> None:
         self._session = session
         self._table = tables.campaign_send
@@ -87,7 +96,12 @@ class Sends:
         self._owner = uuid.uuid4().hex
         self._workspace = workspace
         who = identity
-        self.key = f"{workspace}/{who.dag_id}/{who.run_id}/{who.task_id}/{_what(request, cohort_id)}"
+        what = _what(request, cohort_id)
+        self._keys = [
+            f"{workspace}/{who.dag_id}/{occasion}/{who.task_id}/{what}"
+            for occasion in occasions or (who.run_id,)
+        ]
+        self.key = self._keys[0]
 
     def another(self) -> str | None:
         """Return, of a task that is not mapped, what else it has sent in this DAG run, or may have; None: nothing."""
@@ -105,7 +119,18 @@ class Sends:
         return f"{in_words(kind)} {message_id} to cohort {cohort_id} under {Place.parse(place).words}"
 
     def look(self) -> Recorded | None:
-        """Return what an earlier try of this task made of the send; None when there was none."""
+        """Choose the occasion, and return what an earlier try, or another run, made of it; None: nothing yet."""
+        rows = self._session.rows(
+            f"SELECT SEND_KEY, RUN_ID FROM {self._table} WHERE STATE <> 'not_sent' AND SEND_KEY IN "
+            f"({', '.join(['%s'] * len(self._keys))})",
+            self._keys,
+        )
+        ours = {key for key, run_id in rows if run_id == self._identity.run_id}
+        taken = {key for key, _ in rows}
+        self.key = next(
+            (key for key in self._keys if key in ours),
+            next((key for key in self._keys if key not in taken), self._keys[0]),
+        )
         return self._read()
 
     def forget(self) -> None:
@@ -159,9 +184,19 @@ class Sends:
         others = [row for row in rows if row[-1] != self._owner]
         if not rows:
             return None
-        state, message_id, members, send_id, scheduled_for, dispatch_id, schedule_id, begun_at, number, _ = (
-            others or rows
-        )[0]
+        (
+            state,
+            message_id,
+            members,
+            send_id,
+            scheduled_for,
+            dispatch_id,
+            schedule_id,
+            begun_at,
+            number,
+            run_id,
+            _,
+        ) = (others or rows)[0]
         return Recorded(
             state=state,
             mine=not others,
@@ -173,6 +208,7 @@ class Sends:
             schedule_id=schedule_id,
             begun_at=begun_at,
             try_number=int(number),
+            run_id=run_id,
         )
 
     def _insert(self, request: CampaignRequest, key: Key, members: int) -> None:

@@ -273,7 +273,10 @@ def test_connections_of_the_command_line_take_the_place_of_the_files(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"AIRFLOW_CONN_KUBIT_BRAZE_DEFAULT": None}, "The conn_id `kubit_braze_default` isn't defined"),
+        (
+            {"AIRFLOW_CONN_KUBIT_BRAZE_DEFAULT": None},
+            "The conn_id `kubit_braze_default` isn't defined. Make this Airflow connection",
+        ),
         ({"AIRFLOW_CONN_SNOWFLAKE_DEFAULT": None}, "The conn_id `snowflake_default` isn't defined"),
         (
             {"AIRFLOW__KUBIT_BRAZE__STATE_SCHEMA": "a b"},

@@ -76,7 +76,7 @@ def test_a_canvas_has_names_of_its_own() -> None:
         pytest.param(
             {"broadcast": False, "recipients": [f"u{n}" for n in range(51)]}, "51 recipients", id="51"
         ),
-        pytest.param({"broadcast": False, "recipients": "u"}, "not a list of external ids", id="one-text"),
+        pytest.param({"broadcast": False, "recipients": "u"}, "no list of external ids", id="one-text"),
         pytest.param({"message_id": ""}, "campaign_id.*is no id", id="no-id"),
         pytest.param({"attribute": "email"}, "reserved by Braze", id="attribute"),
         pytest.param({"send_id": "s" * 65}, "longer than 64", id="send-id-too-long"),

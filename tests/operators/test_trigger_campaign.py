@@ -14,7 +14,11 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Airfl
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.run import RunIdentity
-from airflow_provider_kubit_braze.exceptions import BrazeUnavailableError, CohortConfigError
+from airflow_provider_kubit_braze.exceptions import (
+    BrazeEndpointError,
+    BrazeUnavailableError,
+    CohortConfigError,
+)
 from airflow_provider_kubit_braze.operators.trigger_campaign import (
     TriggerCohortCampaignOperator,
     TriggerCohortCanvasOperator,
@@ -29,7 +33,7 @@ from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 
@@ -56,6 +60,7 @@ class World:
         for table in (TABLES.membership, TABLES.campaign_send):
             session.execute(f"DELETE FROM {table}")
         self.try_number = 0
+        self.reasons: list[str] = []
 
     def fill(self, place: str = f"attribute:{ATTRIBUTE}") -> None:
         flags = {"u1": True, "u2": True, "u3": False, "stranger": None}
@@ -71,14 +76,28 @@ class World:
                 (WORKSPACE, place, user, left, held_out),
             )
 
-    def run(self, operator: Any = None, *, run_id: str = "r1", map_index: int = -1, **fields: Any) -> Any:
-        """Run the task, each time as its next try."""
+    def run(
+        self,
+        operator: Any = None,
+        *,
+        run_id: str = "r1",
+        map_index: int = -1,
+        events: Sequence[Any] = (),
+        events_key: str = "triggering_asset_events",
+        **fields: Any,
+    ) -> Any:
+        """Run the task, each time as its next try, in a run that asset events started, or nobody but a person."""
         self.try_number += 1
         task = operator or campaign(**fields)
         ti = SimpleNamespace(
-            dag_id="d", run_id=run_id, task_id=task.task_id, map_index=map_index, try_number=self.try_number
+            dag_id="d",
+            run_id=run_id,
+            task_id=task.task_id,
+            map_index=map_index,
+            try_number=self.try_number,
+            xcom_push=lambda key, value: self.reasons.append(value),
         )
-        context: Any = {"ti": ti, "params": {}}
+        context: Any = {"ti": ti, "params": {}, events_key: {"an asset": list(events)}}
         return task.execute(context)
 
     def record(self, columns: str = "STATE") -> list[Any]:
@@ -91,6 +110,16 @@ class World:
 
     def requests(self) -> int:
         return self.braze.counters().requests.get(SEND, 0)
+
+
+def event(run_id: str = "i1", minute: int = 0, **extra: Any) -> Any:
+    """The asset event of an import."""
+    said = {"cohort_id": "vips", "outcome": "success", "purpose": "import", "run_id": run_id, **extra}
+    return SimpleNamespace(
+        extra=said,
+        source_dag_id="kubit_braze__vips",
+        timestamp=datetime(2026, 3, 1, 9, minute, tzinfo=UTC),
+    )
 
 
 def campaign(**fields: Any) -> TriggerCohortCampaignOperator:
@@ -275,6 +304,54 @@ def test_another_run_sends_again(world: World) -> None:
     assert world.sent_to() == [{"u1", "u2"}] * 2
 
 
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"outcome": "dry_run"}, "was a dry run"),
+        ({"purpose": "undo"}, r"took users out of the cohort \(undo\)"),
+        ({"purpose": "retire"}, "took the cohort out of Braze"),
+    ],
+)
+def test_what_imported_nobody_starts_no_campaign(world: World, extra: Any, said: str) -> None:
+    with pytest.raises(AirflowSkipException, match=rf"run i1 of DAG kubit_braze__vips\) {said}"):
+        world.run(events=[event(**extra)])
+    assert (world.requests(), world.record(), world.reasons) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([event(cohort_id="others", outcome="dry_run")], id="of-another-cohort"),
+        pytest.param([SimpleNamespace(**{**vars(event()), "extra": {}})], id="made-by-a-person"),
+        pytest.param([event("i2", outcome="unchanged"), event(outcome="dry_run")], id="beside-an-import"),
+        pytest.param([event(outcome="dry_run"), event("i2", outcome="partial")], id="before-an-import"),
+    ],
+)
+def test_other_events_do_not_keep_a_campaign_back(world: World, events: Any) -> None:
+    assert world.run(events=events)["members"] == 2
+
+
+def test_before_airflow_3_the_events_are_those_of_datasets(world: World) -> None:
+    with pytest.raises(AirflowSkipException, match="was a dry run"):
+        world.run(events=[event(outcome="dry_run")], events_key="triggering_dataset_events")
+
+
+def test_an_import_that_is_repeated_starts_no_second_campaign(world: World) -> None:
+    first = world.run(events=[event()])
+    # Somebody clears the import, which ends well once more and so makes one more event.
+    again = event(minute=30, outcome="unchanged")
+    with pytest.raises(AirflowSkipException, match=r"Run r1 of this DAG has sent this .+ by hand"):
+        world.run(run_id="r2", events=[again])
+    # It came together with the event of the next import, whose campaign has still to be sent: once.
+    both = [event("i2", minute=20), again]
+    second = world.run(run_id="r3", events=both)
+    assert world.run(run_id="r3", events=both) == second != first
+    assert world.run(events=[event()]) == first
+    assert world.requests() == 2
+    assert world.run(run_id="by hand")["members"] == 2
+    assert world.requests() == 3
+
+
 def test_another_workspace_has_a_record_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.run()
     host = (
@@ -305,7 +382,7 @@ def test_without_an_answer_that_tells_it_fails_for_good(world: World, fault: Any
     ):
         world.run()
     assert world.record() == ["unknown"]
-    with pytest.raises(AirflowFailException, match="Try 1 of this task began to send at"):
+    with pytest.raises(AirflowFailException, match="Try 1 of this task, in run r1, began to send at"):
         world.run()
     assert (world.requests(), len(world.sent_to())) == (1, taken)
 
@@ -401,9 +478,12 @@ def test_nobody_listening_is_certainly_not_sent(world: World, monkeypatch: pytes
     connection = '{"conn_type": "kubit_braze", "host": "http://127.0.0.1:9", "password": "k-0123456789", '
     connection += f'"extra": {{"workspace": "{WORKSPACE}"}}}}'
     monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
-    with pytest.raises(AirflowFailException, match="Nothing listens"):
+    # So a retry may send it, when whatever kept the connection from coming about is over.
+    with pytest.raises(BrazeEndpointError, match="Nothing listens"):
         world.run(braze_conn_id="elsewhere")
     assert world.record() == ["not_sent"]
+    [reason] = world.reasons
+    assert reason.startswith("Nothing listens")
 
 
 def test_a_send_id_that_braze_refuses_sends_nothing(world: World) -> None:
@@ -450,11 +530,36 @@ def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> Non
         pytest.param({"create_send_id": True}, "without a send_id", id="no-send-id"),
         pytest.param({"send_at": "2026-12-01"}, "has no time zone", id="no-zone"),
         pytest.param({"trigger_properties": ["a"]}, "not a mapping", id="properties"),
+        pytest.param(
+            {"campaign_id": "bad name", "send_id": "{{ ds }}"}, "'bad name' is no id", id="beside-a-template"
+        ),
+        pytest.param(
+            {"cohort_id": "{{ params.cohort }}", "send_at": "nope"},
+            "'nope' is no moment",
+            id="moment-beside-a-template",
+        ),
+        pytest.param({"cohort_id": None, "cohort": "vips"}, "a cohort that is str", id="cohort-text"),
+        pytest.param({"broadcast": False, "recipients": 3}, "int is given, which is no list", id="number"),
+        pytest.param({"broadcast": False, "recipients": "u1"}, "str is given, which is no list", id="text"),
+        pytest.param({"broadcast": False, "recipients": ["u1", 2]}, "not all recipients", id="not-all"),
+        pytest.param({"broadcast": False, "recipients": None}, "not said to whom", id="nobody"),
+        pytest.param({"broadcast": False}, "^cohort 'vips', field 'broadcast'", id="names-the-cohort"),
     ],
 )
 def test_a_mistake_shows_while_the_file_is_parsed(fields: Any, said: str) -> None:
     with pytest.raises(CohortConfigError, match=said):
         campaign(**fields)
+
+
+def test_a_task_s_output_names_no_recipients_and_a_canvas_has_no_send_id() -> None:
+    with DAG("d", schedule=None):
+        other = campaign(task_id="other")
+        with pytest.raises(CohortConfigError, match="another task cannot give it"):
+            campaign(broadcast=False, recipients=other.output)
+        with pytest.raises(CohortConfigError, match="is given for a Canvas, which has none"):
+            TriggerCohortCanvasOperator(
+                task_id="c", canvas_id="c-1", cohort_id="vips", broadcast=True, send_id="s"
+            )
 
 
 def test_templates_are_judged_when_they_are_rendered() -> None:

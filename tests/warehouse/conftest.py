@@ -10,12 +10,13 @@ import pytest
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.place import Place
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.sandbox.braze_share import make_share_tables
 from airflow_provider_kubit_braze.warehouse.plan import freeze_plan
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
-from tests.warehouse.impact_world import IMPACT_SHARE, World
+from tests.warehouse.impact_world import IMPACT_SHARE, OTHER_CHANNELS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -174,9 +175,13 @@ def warehouse(bare_warehouse: Warehouse) -> Warehouse:
 
 @pytest.fixture(scope="session")
 def impact_share(kubit_braze_sandbox: Sandbox) -> str:
-    """A share with all tables, empty at first."""
+    """A share, empty at first, with all tables but those of some channels."""
     connection = kubit_braze_sandbox.connect()
-    make_share_tables(connection, IMPACT_SHARE)
+    make_share_tables(
+        connection,
+        IMPACT_SHARE,
+        without=[table for table in catalogue() if any(channel in table for channel in OTHER_CHANNELS)],
+    )
     connection.close()
     return IMPACT_SHARE
 

@@ -20,8 +20,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.exceptions import SourceError
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_contention, is_refusal, split_name
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_passing,
+    is_refusal,
+    split_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,6 +174,8 @@ class ShareViews:
             except Exception as error:
                 if not is_refusal(error):
                     raise
+                if is_passing(error):
+                    raise self._broken_off(error) from None
                 said = first_line(error)
                 continue
             # All other statements have parameters, so that a percent sign in a quoted name is written twice.
@@ -194,15 +202,23 @@ class ShareViews:
         """Return the rows of a statement about the share.
 
         :raises SourceError: when Snowflake refuses it.
+        :raises StatementBrokenOffError: when Snowflake could not do it now.
         """
         try:
             return self._session.rows(sql, params)
         except Exception as error:
             if not is_refusal(error) or is_contention(error):
                 raise
+            if is_passing(error):
+                raise self._broken_off(error) from None
             raise SourceError(
                 f"Snowflake refuses to read Braze's data share {self._share}: {first_line(error)}"
             ) from None
+
+    def _broken_off(self, error: Exception) -> StatementBrokenOffError:
+        return StatementBrokenOffError(
+            f"Braze's data share {self._share} could not be read; Snowflake says: {first_line(error)}"
+        )
 
 
 def _bare(view: View) -> str:

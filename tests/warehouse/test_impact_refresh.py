@@ -12,7 +12,12 @@ from snowflake.connector.errors import ProgrammingError
 from airflow_provider_kubit_braze import measuring
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.run import RunIdentity
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
+from airflow_provider_kubit_braze.exceptions import (
+    CohortConfigError,
+    NeverImportedError,
+    SourceError,
+    StatementBrokenOffError,
+)
 from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share, make_share_tables
 from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.session import Session
@@ -318,6 +323,25 @@ def test_what_snowflake_refuses_names_the_grants(world: World, monkeypatch: pyte
         world.measure()
     assert "Insufficient privileges" in str(caught.value)
     assert f"GRANT USAGE, CREATE TABLE ON SCHEMA {world.warehouse.schema} TO ROLE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("errno", "sqlstate", "words"),
+    [(630, "57014", "Statement reached its timeout"), (100051, "22012", "Division by zero")],
+)
+def test_what_no_grant_can_help_against_is_told_in_snowflakes_words_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, errno: int, sqlstate: str, words: str
+) -> None:
+    some_days(world)
+
+    def fail(self: WorkTables, name: str, query: object) -> None:
+        raise ProgrammingError(msg=words, errno=errno, sqlstate=sqlstate, send_telemetry=False)
+
+    monkeypatch.setattr(WorkTables, "make", fail)
+    with pytest.raises(StatementBrokenOffError) as caught:
+        world.measure()
+    assert str(caught.value) == f"The impact could not be measured; Snowflake says: {words}"
+    assert caught.value.retry_helps
 
 
 def test_only_rows_of_the_cohort_are_staged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
-from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 
@@ -21,6 +21,13 @@ REVOKED = ProgrammingError(
     "re-created if and when the publisher makes it available again.",
     errno=3030,
     sqlstate="02000",
+    send_telemetry=False,
+)
+
+TIMEOUT = ProgrammingError(
+    msg="000630 (57014): Statement reached its statement or warehouse timeout of 60 second(s) and was canceled.",
+    errno=630,
+    sqlstate="57014",
     send_telemetry=False,
 )
 
@@ -47,6 +54,21 @@ def test_of_a_share_that_was_revoked_or_made_anew_the_database_goes_first(mocker
     ]
     assert " ".join(statements) in text
     assert "the last one is enough" not in text
+
+
+def test_a_time_out_says_nothing_of_a_share_that_is_missing_and_is_tried_again(mocker: MockerFixture) -> None:
+    connection = mocker.MagicMock(role="LOADER")
+    session = Session(connection, tag={})
+    connection.cursor.return_value.execute.side_effect = TIMEOUT
+
+    with pytest.raises(StatementBrokenOffError) as caught:
+        read_inventory(session, "NO_BRAZE.PUBLIC")
+
+    assert str(caught.value) == (
+        "It could not be looked up what Braze's data share NO_BRAZE.PUBLIC has; Snowflake says: Statement reached its "
+        "statement or warehouse timeout of 60 second(s) and was canceled."
+    )
+    assert caught.value.retry_helps
 
 
 def test_of_a_share_that_was_never_accepted_nothing_is_dropped(kubit_braze_sandbox: Sandbox) -> None:

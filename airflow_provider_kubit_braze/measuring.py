@@ -190,7 +190,8 @@ class _Measurement:
         self._key = key
         self._now = now
         self._holdout = holdout
-        self._inventory = read_inventory(session, question.source)
+        first = question.starts(question.days(now)[0])
+        self._inventory = read_inventory(session, question.source).since(first, now=now)
         self._tellings = Tellings(self._inventory.columns)
         self._stage = Stage(self._inventory, app_group_id=question.app_group_id)
         self._days = Days(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+from airflow_provider_kubit_braze.core.share_catalogue import ORDINARY, catalogue, table_in, with_archive
 from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.warehouse.session import (
     first_line,
@@ -20,6 +20,7 @@ from airflow_provider_kubit_braze.warehouse.share_views import PROFILE_VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from airflow_provider_kubit_braze.warehouse.session import Session
 
@@ -38,6 +39,16 @@ class Inventory:
 
     share: str
     columns: Mapping[str, frozenset[str]]
+
+    def since(self, first: int, *, now: datetime) -> Inventory:
+        """Return what serves for rows from a moment on: the twins with the archive, where the others begin later.
+
+        :param first: the first moment, in epoch seconds.
+        :param now: an aware moment.
+        """
+        if first >= (now - ORDINARY).timestamp():
+            return self
+        return Inventory(share=self.share, columns=with_archive(self.columns))
 
     @cached_property
     def missing_tables(self) -> list[str]:

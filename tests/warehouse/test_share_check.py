@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.warehouse.session import Session
-from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
+from airflow_provider_kubit_braze.warehouse.share_check import Inventory, read_inventory
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -69,6 +70,18 @@ def test_a_time_out_says_nothing_of_a_share_that_is_missing_and_is_tried_again(m
         "statement or warehouse timeout of 60 second(s) and was canceled."
     )
     assert caught.value.retry_helps
+
+
+def test_the_archive_serves_where_the_ordinary_tables_begin_too_late() -> None:
+    columns = frozenset(("ID", "TIME"))
+    names = ("A_SHARED", "A_SHARED_ALL", "B_SHARED", "C_SHARED_ALL")
+    inventory = Inventory(share="X.Y", columns=dict.fromkeys(names, columns))
+    now = datetime(2026, 3, 12, tzinfo=UTC)
+    two_years_ago = int((now - timedelta(days=730)).timestamp())
+
+    assert inventory.since(two_years_ago, now=now).columns.keys() == {*names}
+    early = inventory.since(two_years_ago - 1, now=now)
+    assert (early.share, {*early.columns}) == ("X.Y", {"A_SHARED_ALL", "B_SHARED", "C_SHARED_ALL"})
 
 
 def test_of_a_share_that_was_never_accepted_nothing_is_dropped(kubit_braze_sandbox: Sandbox) -> None:

@@ -114,6 +114,14 @@ class SourceError(KubitBrazeError):
     """The cohort's source in Snowflake cannot be read: a missing table or column, or SQL that Snowflake refuses."""
 
 
+class StatementBrokenOffError(KubitBrazeError):
+    """Snowflake did not do what it was asked, and no grant is missing: as a rule a time-out, no warehouse that runs, or
+    a failure of its own. A later try may end well.
+    """
+
+    retry_helps = True
+
+
 class StateSchemaError(KubitBrazeError):
     """The state tables cannot be created or written; the message holds the exact grants to run."""
 

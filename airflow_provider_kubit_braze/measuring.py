@@ -12,14 +12,25 @@ from airflow_provider_kubit_braze.comparing import Comparison
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.report import MOST_MESSAGES, ImpactReport, MessageImpact
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
+from airflow_provider_kubit_braze.exceptions import (
+    CohortConfigError,
+    NeverImportedError,
+    SourceError,
+    StatementBrokenOffError,
+)
 from airflow_provider_kubit_braze.warehouse.impact_days import Days
 from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures
 from airflow_provider_kubit_braze.warehouse.impact_refresh import Refresh
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.impact_summary import keep_summary
 from airflow_provider_kubit_braze.warehouse.lease import Lease
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_contention, is_refusal, split_name
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_denied,
+    is_refusal,
+    split_name,
+)
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 
@@ -106,6 +117,7 @@ def measure_impact(
     :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, as there is one
         summary of a measure.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
+    :raises StatementBrokenOffError: when Snowflake could not do it now.
     :raises CohortConfigError: when the first day is still to come.
     :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
@@ -128,6 +140,10 @@ def measure_impact(
     except Exception as error:
         if not is_refusal(error) or is_contention(error):
             raise
+        if not is_denied(error):
+            raise StatementBrokenOffError(
+                f"The impact could not be measured; Snowflake says: {first_line(error)}"
+            ) from None
         role = session.connection.role or "<ROLE>"
         raise SourceError(
             f"The impact cannot be measured (Snowflake: {first_line(error)}). Role {role} has to read the data share "
@@ -174,7 +190,8 @@ class _Measurement:
         self._key = key
         self._now = now
         self._holdout = holdout
-        self._inventory = read_inventory(session, question.source)
+        first = question.starts(question.days(now)[0])
+        self._inventory = read_inventory(session, question.source).since(first, now=now)
         self._tellings = Tellings(self._inventory.columns)
         self._stage = Stage(self._inventory, app_group_id=question.app_group_id)
         self._days = Days(

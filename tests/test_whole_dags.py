@@ -519,7 +519,7 @@ def test_a_mail_that_cannot_be_sent_changes_nothing_about_the_run(
 # -- the operator alone -----------------------------------------------------------------------------------
 
 ALONE = """
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_kubit_braze.assets import cohort_asset
 from airflow_provider_kubit_braze.notifications.cohort_mail import CohortMailNotifier
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
@@ -655,7 +655,7 @@ def test_a_campaign_follows_imports_and_neither_dry_runs_nor_undone_ones(
 
 
 EXPANDED = """
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
 
 with DAG("expanded_{id}", schedule=None, catchup=False, default_args={{"retries": 0}}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from airflow_provider_kubit_braze.measuring import measure_alone
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
 #: Option of the command line -> field of the question.
 _OPTIONS = {
@@ -74,16 +75,20 @@ def _stays(arguments: argparse.Namespace, question: ImpactQuestion, asked: Impac
     return not any(named) and asked in (None, question)
 
 
-def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuestion:
+def question_of(
+    subject: Subject, arguments: argparse.Namespace, *, days_of_file: bool = True
+) -> ImpactQuestion:
     """Return the question: that of the cohort file, as far as the command line does not ask another one.
 
+    :param days_of_file: whether the first and the last day of the cohort file are meant, too.
     :raises WrongUseError: when it makes no sense, or nothing says where the share is.
     """
     cohort = subject.cohort
     known: dict[str, Any] = {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
     if (asked := question_of_file(subject)) is not None:
-        known = dict(asked)
+        known = dict(asked) if days_of_file else {**dict(asked), "since": None, "until": None}
     given = {field: getattr(arguments, option) for option, field in _OPTIONS.items()}
+    _check_days(known, arguments)
     known |= {field: value for field, value in given.items() if value is not None}
     if arguments.campaign or arguments.canvas:
         # Those that are named, and no others.
@@ -98,6 +103,29 @@ def question_of(subject: Subject, arguments: argparse.Namespace) -> ImpactQuesti
         return ImpactQuestion(**known)
     except CohortConfigError as error:
         raise WrongUseError(str(error)) from None
+
+
+def _check_days(known: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Say of a day that was typed, and one of the cohort file, which is which when they are in the wrong order.
+
+    :param known: what the file says.
+    """
+    since, until = arguments.since, arguments.until
+    if (since is None) == (until is None):
+        return
+    try:
+        typed = date.fromisoformat(since or until)
+    except ValueError:
+        return  # which the question says
+    first, last = known.get("since"), known.get("until")
+    if until is not None and first is not None and typed < first:
+        raise WrongUseError(
+            f"--until {until} is before {first}, the first day in the cohort file: give --since as well."
+        )
+    if since is not None and last is not None and typed > last:
+        raise WrongUseError(
+            f"--since {since} is after {last}, the last day in the cohort file: give --until as well."
+        )
 
 
 def question_of_file(subject: Subject) -> ImpactQuestion | None:

@@ -169,21 +169,27 @@ def _impact(parser: argparse.ArgumentParser) -> None:
             metavar="ID",
             action="append",
             default=[],
-            help=f"API identifier of a {what}; may be repeated (default: all)",
+            help=f"API identifier of a {what}; may be repeated (default: the file's, or all)",
         )
     parser.add_argument(
-        "--goal", metavar="GOAL", help="purchase, or the name of a custom event (default: purchase)"
+        "--goal",
+        metavar="GOAL",
+        help="purchase, or the name of a custom event (default: the file's, or purchase)",
     )
     parser.add_argument(
         "--window",
         metavar="7d",
-        help="how long after a message what users do is credited to it (default: 7d)",
+        help="how long after a message what users do is credited to it (default: the file's, or 7d)",
     )
     parser.add_argument(
-        "--since", metavar="DATE", help="the first day, such as 2026-01-31 (default: so that there are 90)"
+        "--since",
+        metavar="DATE",
+        help="the first day, such as 2026-01-31 (default: the file's, or so that there are 90; with --user: all)",
     )
-    parser.add_argument("--until", metavar="DATE", help="the last day (default: today)")
-    parser.add_argument("--timezone", metavar="TZ", help="whose days these are (default: UTC)")
+    parser.add_argument(
+        "--until", metavar="DATE", help="the last day (default: the file's, or today; with --user: today)"
+    )
+    parser.add_argument("--timezone", metavar="TZ", help="whose days these are (default: the file's, or UTC)")
     parser.add_argument(
         "--full-refresh", action="store_true", help="count all days anew, also those counted before"
     )

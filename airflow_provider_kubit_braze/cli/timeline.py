@@ -54,7 +54,8 @@ def _tell(arguments: argparse.Namespace) -> int:
     if arguments.user is not None and not arguments.user.strip():
         raise WrongUseError("The user's id is blank; give the id, the address or the number of one user.")
     subject = Subject.of(arguments)
-    question = question_of(subject, arguments)
+    # A life goes back before what the cohort's DAG measures.
+    question = question_of(subject, arguments, days_of_file=arguments.user is None)
     tell = _days if arguments.user is None else _life
     return tell(subject, question, arguments)
 

@@ -187,6 +187,14 @@ def _define(data: Located, path: Path) -> Definition:
     written = data.get("id")
     id_ = written if isinstance(written, str) else None
     try:
+        if data.get("impact", False) is None:
+            # In Python None says that nothing is measured; here somebody has forgotten what follows.
+            raise CohortConfigError(
+                "the key is left blank",
+                fix="write true, or keys such as {window: 7d}, or remove the key",
+                cohort=id_,
+                field="impact",
+            )
         cohort = Cohort(**_with_folder(data, path.parent))
     except CohortConfigError as error:
         by_line = sorted(each(error), key=lambda one: data.line_of(one.field))

@@ -5,13 +5,16 @@ The profile views are not among them; what is known of those stands in ``warehou
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_T = TypeVar("_T")
 
 _TYPES: Final = {
     "": "VARCHAR",
@@ -26,6 +29,9 @@ _TYPES: Final = {
 #: What the name of a table ends in that has the same columns, and also the rows of more than two years ago.
 ARCHIVE_SUFFIX: Final = "_ALL"
 
+#: How far the tables without that ending go back.
+ORDINARY: Final = timedelta(days=730)
+
 
 @cache
 def catalogue() -> Mapping[str, Mapping[str, str]]:
@@ -39,6 +45,14 @@ def catalogue() -> Mapping[str, Mapping[str, str]]:
         split = (column.partition(":") for column in columns)
         tables[table] = MappingProxyType({name: _TYPES[kind] for name, _, kind in split})
     return MappingProxyType(tables)
+
+
+def with_archive(there: Mapping[str, _T]) -> dict[str, _T]:
+    """Return the tables of a share without those that have a twin with the archive, which has all their rows.
+
+    :param there: the tables that the share has.
+    """
+    return {table: some for table, some in there.items() if f"{table}{ARCHIVE_SUFFIX}" not in there}
 
 
 def table_in(there: Mapping[str, object], table: str) -> str | None:

@@ -184,17 +184,6 @@ _BY_CHANNEL: Final[Mapping[str, Mapping[str, tuple[Need, ...]]]] = {
     "control group": {
         "campaigns": (_campaign("ENROLLINCONTROL"),),
         "Canvases": (_canvas("ENTRY", "IN_CONTROL_GROUP"),),
-        "experiment steps": (_canvas("EXPERIMENTSTEP_SPLITENTRY", "IN_CONTROL_GROUP"),),
-        "global": (
-            _nobody(
-                "CHANGELOGS_GLOBALCONTROLGROUP",
-                "APP_GROUP_ID",
-                "TIME",
-                "RANDOM_BUCKET_NUMBER",
-                "GLOBAL_CONTROL_GROUP",
-            ),
-            _other("USERS_RANDOMBUCKETNUMBERUPDATE", "RANDOM_BUCKET_NUMBER"),
-        ),
     },
     "life of a user": {
         "first session": (_other("USERS_BEHAVIORS_APP_FIRSTSESSION"),),
@@ -204,7 +193,6 @@ _BY_CHANNEL: Final[Mapping[str, Mapping[str, tuple[Need, ...]]]] = {
     },
     "identity": {
         "merged users": (_other("USERS_USERORPHAN", "ORPHANED_BY_ID"),),
-        "deleted users": (_other("USERS_USERDELETEREQUEST", finer={}),),
     },
     "names": {
         "campaigns": (_nobody("CHANGELOGS_CAMPAIGN", "API_ID", "NAME", "TIME"),),

@@ -191,7 +191,7 @@ def views_of(
     """
     if not inventory.profile_views["who is known"]:
         return None
-    views = ShareViews(session, share=inventory.share, app_group_id=app_group_id)
+    views = ShareViews(session, share=inventory.share, app_group_id=app_group_id, of_impact=True)
     try:
         views.people()
     except SourceError as error:

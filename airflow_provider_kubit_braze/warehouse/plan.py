@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kubit_braze.core.holdout import holdout_threshold
 from airflow_provider_kubit_braze.core.payload import alias_kind
 from airflow_provider_kubit_braze.core.plan import REST_DAYS, Plan
-from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.warehouse.plan_sql import (
     BEFORE_IMPORT,
     CHANGES_COUNTED,
@@ -22,7 +22,13 @@ from airflow_provider_kubit_braze.warehouse.plan_sql import (
     USABLE,
     as_text,
 )
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_contention, is_refusal, stored_name
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_passing,
+    is_refusal,
+    stored_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,9 +226,16 @@ def _row_hash(chain: Identifiers) -> str:
 
 
 def refused(cohort: Cohort, error: Exception) -> Exception:
-    """Return what to raise when a statement that reads the source failed: its own error, or a ``SourceError``."""
+    """Return what to raise when a statement that reads the source failed.
+
+    Its own error, one that a later try may not meet, or a ``SourceError``.
+    """
     if not is_refusal(error) or is_contention(error):
         return error
     source = cohort.source
     what = f"table {source.table}" if source.table else source.way
+    if is_passing(error):
+        return StatementBrokenOffError(
+            f"Cohort {cohort.id!r}: source.{what} could not be read; Snowflake says: {first_line(error)}"
+        )
     return SourceError(f"Cohort {cohort.id!r}: Snowflake refuses source.{what}: {first_line(error)}")

@@ -33,6 +33,19 @@ _PREFIX = re.compile(r"(?:\d{6}(?: \(\w{5}\))?:\s*(?:[0-9a-f]{8}-[0-9a-f-]{27}:\
 _DATA_EXCEPTION = "22"
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
+# What is not there, or not for this role; Snowflake does not say which. 3001 is a missing privilege, 2003 and 2043 an
+# object, 3030 the database of a share that was revoked.
+_DENIED_STATES: Final = frozenset(("42501", "42S02", "02000"))
+_DENIED: Final = frozenset((2003, 2043, 3001, 3030))
+_DENIED_WORDS: Final = ("insufficient privileges", "does not exist or not authorized")
+
+# The classes of SQLSTATE for a broken connection, a transaction that was rolled back, want of resources, somebody's
+# intervention (57014: cancelled, also by a time-out), and a system's own failure.
+_PASSING_CLASSES: Final = frozenset(("08", "40", "53", "57", "58", "XX"))
+# The same by Snowflake's numbers: its own failure, cancelled, no warehouse, timed out; and a warehouse that a resource
+# monitor keeps from being resumed, whose SQLSTATE is one of a wrong statement.
+_PASSING: Final = frozenset((603, 604, 606, 630, 90073))
+
 _PART = re.compile(r'[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"]|"")+"')
 
 
@@ -79,6 +92,29 @@ def is_contention(error: BaseException) -> bool:
     return getattr(error, "errno", None) == _TOO_MANY_WAIT or "TransactionContext Error: Conflict" in str(
         error
     )
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether Snowflake says that something is not there, or not for this role: what a grant may put right."""
+    if not is_refusal(error):
+        return False
+    said = str(getattr(error, "msg", None) or error).lower()
+    return (
+        getattr(error, "errno", None) in _DENIED
+        or getattr(error, "sqlstate", None) in _DENIED_STATES
+        or any(words in said for words in _DENIED_WORDS)
+    )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether Snowflake said no for a reason outside of the statement, which may be gone at the next try.
+
+    It took too long, it was cancelled, no warehouse could run it, or Snowflake itself failed.
+    """
+    if not is_refusal(error) or is_denied(error):
+        return False
+    state = str(getattr(error, "sqlstate", None) or "")
+    return getattr(error, "errno", None) in _PASSING or state[:2] in _PASSING_CLASSES
 
 
 class Session:

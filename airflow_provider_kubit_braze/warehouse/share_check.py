@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
-from airflow_provider_kubit_braze.exceptions import SourceError
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_refusal, split_name, stored_name
+from airflow_provider_kubit_braze.core.share_catalogue import ORDINARY, catalogue, table_in, with_archive
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_denied,
+    is_refusal,
+    split_name,
+    stored_name,
+)
 from airflow_provider_kubit_braze.warehouse.share_views import PROFILE_VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from airflow_provider_kubit_braze.warehouse.session import Session
 
@@ -31,6 +39,16 @@ class Inventory:
 
     share: str
     columns: Mapping[str, frozenset[str]]
+
+    def since(self, first: int, *, now: datetime) -> Inventory:
+        """Return what serves for rows from a moment on: the twins with the archive, where the others begin later.
+
+        :param first: the first moment, in epoch seconds.
+        :param now: an aware moment.
+        """
+        if first >= (now - ORDINARY).timestamp():
+            return self
+        return Inventory(share=self.share, columns=with_archive(self.columns))
 
     @cached_property
     def missing_tables(self) -> list[str]:
@@ -69,6 +87,7 @@ def read_inventory(session: Session, share: str) -> Inventory:
     :param session: a session whose role may read the share.
     :param share: ``DATABASE.SCHEMA``.
     :raises SourceError: when there is no such schema, or the role sees nothing in it; with the SQL that helps.
+    :raises StatementBrokenOffError: when Snowflake could not be asked now.
     """
     try:
         parts = split_name(share)
@@ -88,8 +107,12 @@ def read_inventory(session: Session, share: str) -> Inventory:
         for table, column in session.rows(sql, (stored_name(schema),)):
             columns.setdefault(table, set()).add(column)
     except Exception as error:
-        if not is_refusal(error):
+        if not is_refusal(error) or is_contention(error):
             raise
+        if not is_denied(error):
+            raise StatementBrokenOffError(
+                f"It could not be looked up what Braze's data share {share} has; Snowflake says: {first_line(error)}"
+            ) from None
         said = first_line(error)
     if not columns:
         statements = " ".join(accept_statements(database, role=session.connection.role or "<ROLE>"))

@@ -20,8 +20,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kubit_braze.exceptions import SourceError
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_contention, is_refusal, split_name
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_passing,
+    is_refusal,
+    split_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,17 +94,20 @@ class ShareViews:
     :param session: a session whose role may read the share.
     :param share: the schema with the views, such as ``BRAZE_SHARE.PUBLIC``.
     :param app_group_id: the workspace's rows in the share; all others are somebody else's.
+    :param of_impact: whether the share is that of ``impact``, which can do without the views, and not of ``braze``.
     :raises SourceError: when ``share`` is no name.
     """
 
-    def __init__(self, session: Session, *, share: str, app_group_id: str) -> None:
+    def __init__(self, session: Session, *, share: str, app_group_id: str, of_impact: bool = False) -> None:
+        self._of_impact = of_impact
+        key = "impact.source" if of_impact else "braze.share"
         try:
             parts = split_name(share)
         except ValueError:
             parts = []
         if not 1 <= len(parts) <= 2:
             raise SourceError(
-                f"braze.share is {share!r}, which is not a schema; write DATABASE.SCHEMA, such as BRAZE_SHARE.PUBLIC."
+                f"{key} is {share!r}, which is not a schema; write DATABASE.SCHEMA, such as BRAZE_SHARE.PUBLIC."
             )
         self._session = session
         self._share = share
@@ -141,8 +150,8 @@ class ShareViews:
             ):
                 raise SourceError(
                     f"Braze's data share {self._share} has no profile of app group {self.app_group_id!r} in "
-                    f"{_bare(view)}; write the workspace's APP_GROUP_ID, as any of its rows in the share has it, into "
-                    "braze.app_group_id."
+                    f"{_bare(view)}{self._so}; write the workspace's APP_GROUP_ID, as any of its rows in the share has "
+                    f"it, into {'impact' if self._of_impact else 'braze'}.app_group_id."
                 )
             self._default = view
         return self._default
@@ -168,6 +177,8 @@ class ShareViews:
             except Exception as error:
                 if not is_refusal(error):
                     raise
+                if is_passing(error):
+                    raise self._broken_off(error) from None
                 said = first_line(error)
                 continue
             # All other statements have parameters, so that a percent sign in a quoted name is written twice.
@@ -175,34 +186,49 @@ class ShareViews:
             view = View(qualified, frozenset(column.name for column in cursor.description), delay)
             missing = [" or ".join(names) for names in needs if view.column(names) is None]
             if missing:
+                fix = self._so or ", so leave braze.share out until this package knows the new ones"
                 raise SourceError(
                     f"View {name} of Braze's data share {self._share} has no column {', '.join(missing)}; Braze must "
-                    "have changed its views, so leave braze.share out until this package knows the new ones."
+                    f"have changed its views{fix}."
                 )
             log.info("Braze's data share: %s, up to %s old.", name, delay)
             return view
         role = self._session.connection.role or "<ROLE>"
         database = self._database or self._session.connection.database or "<DATABASE>"
+        grant = f"let an administrator run GRANT IMPORTED PRIVILEGES ON DATABASE {database} TO ROLE {role}"
         raise SourceError(
             f"Braze's data share {self._share} has no view {' or '.join(name for name, _ in candidates)} that role "
-            f"{role} may read (Snowflake: {said}); have Braze add the user profile views to the share, let an "
-            f"administrator run GRANT IMPORTED PRIVILEGES ON DATABASE {database} TO ROLE {role}, or take braze.share "
-            "out of the cohort."
+            f"{role} may read (Snowflake: {said}){self._so}; have Braze add the user profile views to the share"
+            f"{' or ' if self._of_impact else ', '}{grant}"
+            f"{'.' if self._of_impact else ', or take braze.share out of the cohort.'}"
         )
 
     def ask(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a statement about the share.
 
         :raises SourceError: when Snowflake refuses it.
+        :raises StatementBrokenOffError: when Snowflake could not do it now.
         """
         try:
             return self._session.rows(sql, params)
         except Exception as error:
             if not is_refusal(error) or is_contention(error):
                 raise
+            if is_passing(error):
+                raise self._broken_off(error) from None
             raise SourceError(
                 f"Snowflake refuses to read Braze's data share {self._share}: {first_line(error)}"
             ) from None
+
+    @property
+    def _so(self) -> str:
+        """What follows for whoever can do without the views."""
+        return ", so users are found by external id and braze_id only" if self._of_impact else ""
+
+    def _broken_off(self, error: Exception) -> StatementBrokenOffError:
+        return StatementBrokenOffError(
+            f"Braze's data share {self._share} could not be read; Snowflake says: {first_line(error)}"
+        )
 
 
 def _bare(view: View) -> str:

@@ -7,8 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_kubit_braze.exceptions import StateSchemaError
-from airflow_provider_kubit_braze.warehouse.session import first_line, is_refusal, split_name, stored_name
+from airflow_provider_kubit_braze.exceptions import StatementBrokenOffError, StateSchemaError
+from airflow_provider_kubit_braze.warehouse.session import (
+    first_line,
+    is_contention,
+    is_passing,
+    is_refusal,
+    split_name,
+    stored_name,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_kubit_braze.warehouse.session import Session
@@ -180,6 +187,7 @@ def ensure_tables(session: Session, tables: Tables) -> None:
     """Create the schema, the tables and the columns that are not there yet.
 
     :raises StateSchemaError: when that is not allowed, with the grants to run.
+    :raises StatementBrokenOffError: when Snowflake could not do it now.
     """
     *database, schema = split_name(tables.schema)
     catalog = f"{database[0]}." if database else ""
@@ -195,6 +203,11 @@ def ensure_tables(session: Session, tables: Tables) -> None:
                 raise
             # Imports that meet at the first use get into each other's way: as long as somebody makes some, go on.
             if missing == before:
+                if is_passing(error) and not is_contention(error):
+                    raise StatementBrokenOffError(
+                        f"The state tables in schema {tables.schema} could not be looked at; Snowflake says: "
+                        f"{first_line(error)}"
+                    ) from None
                 raise StateSchemaError(_grants(session, tables, catalog, first_line(error))) from None
             before = missing
             continue

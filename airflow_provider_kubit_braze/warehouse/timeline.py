@@ -108,16 +108,18 @@ def user_timeline(
     first = question.starts(question.since) if question.since else 0
     _, last = question.days(now)
     period = (first, min(question.starts(last + _DAY), int(now.timestamp()) + 1))
-    life = _Life(session, question, period)
+    life = _Life(session, question, period, now)
     return life.of(user, tables=tables, key=(workspace, cohort_id), limit=limit)
 
 
 class _Life:
     """What the share and the ledger have of somebody."""
 
-    def __init__(self, session: Session, question: ImpactQuestion, period: tuple[int, int]) -> None:
+    def __init__(
+        self, session: Session, question: ImpactQuestion, period: tuple[int, int], now: datetime
+    ) -> None:
         self._session = session
-        self._inventory = read_inventory(session, question.source)
+        self._inventory = read_inventory(session, question.source).since(period[0], now=now)
         self._stage = Stage(self._inventory, app_group_id=question.app_group_id)
         self._app_group_id = question.app_group_id
         self._first, self._until = period
@@ -299,11 +301,11 @@ class _Calendar:
     ) -> None:
         self._session = session
         self._question = question
-        inventory = read_inventory(session, question.source)
+        first, last = question.days(now)
+        inventory = read_inventory(session, question.source).since(question.starts(first), now=now)
         wanted = dict.fromkeys(table for some in DAY_FIGURES.values() for table in some)
         self._there, self._missing = split_tables(inventory.columns, list(wanted))
         self._stays = stays_of(tables, key)
-        first, last = question.days(now)
         self._days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         self._now = int(now.timestamp()) + 1
         self._measured = Days(

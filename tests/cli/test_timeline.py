@@ -89,6 +89,32 @@ def test_the_life_of_a_user_on_one_screen(asked: Asked) -> None:
     assert "profile of" not in out + err
 
 
+def test_the_days_of_the_file_bound_no_life(asked: Asked) -> None:
+    today = datetime.now(UTC).date()
+    asked.world.define(
+        impact={
+            "source": asked.share,
+            "app_group_id": APP_GROUP,
+            "since": (today + timedelta(days=1)).isoformat(),
+            "until": (today + timedelta(days=2)).isoformat(),
+        }
+    )
+    code, out, err = asked("--user", "ann", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["moments"]) == 4
+    later = (today + timedelta(days=1)).isoformat()
+    code, out, _ = asked("--user", "ann", "--since", later, "--json")
+    assert json.loads(out)["moments"] == []
+    code, _, err = asked("--timeline", "--until", today.isoformat())
+    assert code == 2
+    assert (
+        f"--until {today} is before {later}, the first day in the cohort file: give --since as well." in err
+    )
+    code, _, err = asked("--timeline", "--since", (today + timedelta(days=3)).isoformat())
+    assert code == 2
+    assert "the last day in the cohort file: give --until as well." in err
+
+
 def test_a_program_gets_all_of_it_and_the_latest_when_it_asks_for_few(asked: Asked) -> None:
     code, out, _ = asked("--user", "profile of ann", "--limit", "2", "--json")
     found = json.loads(out)

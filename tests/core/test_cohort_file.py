@@ -300,6 +300,14 @@ def test_a_query_file_is_found_beside_the_cohort_file(write: Write) -> None:
             id="default id",
         ),
         pytest.param(
+            f"cohorts:\n- {GOOD % 'a'}\ndefaults:\n  impact:\n",
+            [
+                "a.yaml:4, cohort 'a', field 'impact': the key is left blank; write true, or keys such as {window: "
+                "7d}, or remove the key."
+            ],
+            id="blank impact",
+        ),
+        pytest.param(
             "id: a",
             ["a.yaml:1, cohort 'a', field 'source': this key", "a.yaml:1, cohort 'a', field 'id"],
             id="missing keys",

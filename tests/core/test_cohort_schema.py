@@ -254,3 +254,9 @@ def test_the_schema_describes_and_defaults_every_key_for_editors() -> None:
     assert definitions["Guards"]["properties"]["max_removed"]["default"] == "30%"
     assert definitions["Verify"]["properties"]["after"]["default"] == "5m"
     assert set(definitions["Cohort"]["properties"]) == set(Cohort.model_fields)
+
+
+def test_an_impact_that_is_left_blank_is_marked(schema: Validator) -> None:
+    """Python's None says that nothing is measured; a file that says so says false."""
+    for written, is_valid in (("true", True), ("false", True), ("{window: 7d}", True), ("null", False)):
+        assert schema.is_valid(parse_yaml(f"{ONE}, impact: {written}}}", file="f")) == is_valid, written

@@ -37,9 +37,6 @@ _DAY: Final = 86400
 #: Figures that react to a message of a channel, in the order in which they stand in for a reach.
 _REACTIONS: Final = ("delivered", "seen", "clicked")
 
-#: What no figure of an impact is taken from.
-_UNREAD: Final = (("control group", "experiment steps"), ("control group", "global"))
-
 FIGURE_NAMES: Final = ("reached", "sends", *_REACTIONS, "converted", "revenue", "opted_out")
 
 Message = tuple[str, str]
@@ -258,9 +255,7 @@ class Oracle:
             need.table
             for figure in FIGURES
             for need in figure.needs
-            if figure.name in told
-            and (figure.name, figure.scope) not in _UNREAD
-            and table_in(self.share, need.table)
+            if figure.name in told and table_in(self.share, need.table)
         ]
         return tables if self.question.goal == "purchase" else [*tables, EVENTS]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +12,21 @@ from snowflake.connector.errors import ProgrammingError
 from airflow_provider_kubit_braze import measuring
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.run import RunIdentity
-from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
-from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share, make_share_tables
+from airflow_provider_kubit_braze.exceptions import (
+    CohortConfigError,
+    NeverImportedError,
+    SourceError,
+    StatementBrokenOffError,
+)
+from airflow_provider_kubit_braze.sandbox.braze_share import (
+    fill_profile_share,
+    make_profile_view,
+    make_share_tables,
+)
 from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.session import Session
-from tests.warehouse.impact_world import COHORT, NOW, WORKSPACE, World, figures
+from airflow_provider_kubit_braze.warehouse.share_check import Inventory
+from tests.warehouse.impact_world import COHORT, NOW, WORKSPACE, World, at, figures
 
 if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
@@ -244,6 +254,24 @@ def test_profile_views_name_whom_events_do_not(warehouse: Warehouse, kubit_braze
     assert figures(world.measure())["reached"] == 1
 
 
+def test_profile_views_that_cannot_be_asked_are_told_with_the_impacts_own_keys(warehouse: Warehouse) -> None:
+    world = World(warehouse, f"PROFILES_{warehouse.schema}.PUBLIC")
+    make_share_tables(warehouse.session.connection, world.share)
+    some_days(world)
+    view, so = "USER_DEFAULT_ATTRIBUTES_VIEW_SHARED", "so users are found by external id and braze_id only"
+    with warehouse.session.connection.cursor() as cursor:
+        make_profile_view(cursor, world.share, view)
+    assert world.measure()["notes"][0] == (
+        f"Braze's data share {world.share} has no profile of app group {world.app_group!r} in {view}, {so}; write the "
+        "workspace's APP_GROUP_ID, as any of its rows in the share has it, into impact.app_group_id."
+    )
+    warehouse.session.execute(f"ALTER TABLE {world.share}.{view} DROP COLUMN APP_GROUP_ID")
+    assert world.measure()["notes"][0] == (
+        f"View {view} of Braze's data share {world.share} has no column APP_GROUP_ID; Braze must have changed its "
+        f"views, {so}."
+    )
+
+
 def test_a_name_with_quotes_and_percent_signs_is_a_name(world: World) -> None:
     user = '100%\'s "ann" %s é'
     world.stay(user)
@@ -318,6 +346,41 @@ def test_what_snowflake_refuses_names_the_grants(world: World, monkeypatch: pyte
         world.measure()
     assert "Insufficient privileges" in str(caught.value)
     assert f"GRANT USAGE, CREATE TABLE ON SCHEMA {world.warehouse.schema} TO ROLE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("errno", "sqlstate", "words"),
+    [(630, "57014", "Statement reached its timeout"), (100051, "22012", "Division by zero")],
+)
+def test_what_no_grant_can_help_against_is_told_in_snowflakes_words_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, errno: int, sqlstate: str, words: str
+) -> None:
+    some_days(world)
+
+    def fail(self: WorkTables, name: str, query: object) -> None:
+        raise ProgrammingError(msg=words, errno=errno, sqlstate=sqlstate, send_telemetry=False)
+
+    monkeypatch.setattr(WorkTables, "make", fail)
+    with pytest.raises(StatementBrokenOffError) as caught:
+        world.measure()
+    assert str(caught.value) == f"The impact could not be measured; Snowflake says: {words}"
+    assert caught.value.retry_helps
+
+
+def test_a_period_that_begins_too_early_for_the_ordinary_tables_asks_for_the_archive(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_days(world)
+    asked: list[tuple[int, datetime]] = []
+    since = Inventory.since
+
+    def look(inventory: Inventory, first: int, *, now: datetime) -> Inventory:
+        asked.append((first, now))
+        return since(inventory, first, now=now)
+
+    monkeypatch.setattr(Inventory, "since", look)
+    world.measure(since="2026-03-01")
+    assert asked == [(at("01 00:00"), NOW)]
 
 
 def test_only_rows_of_the_cohort_are_staged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

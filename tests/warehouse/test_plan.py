@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from snowflake.connector.errors import OperationalError, ProgrammingError
 
 from airflow_provider_kubit_braze.core.holdout import is_held_out
 from airflow_provider_kubit_braze.core.place import Place
-from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.warehouse.plan import check_source
 
 KINDS = {
@@ -388,9 +389,25 @@ def test_an_error_that_only_the_data_causes_tells_no_value_of_it_and_freezes_not
     assert warehouse.changes() == []
 
 
-def test_a_way_to_snowflake_that_breaks_is_not_called_a_refusal(warehouse: Any, monkeypatch: Any) -> None:
-    from snowflake.connector.errors import OperationalError
+def test_a_source_that_takes_too_long_is_not_called_wrong_and_is_tried_again(
+    warehouse: Any, monkeypatch: Any
+) -> None:
+    def broken(*_: Any) -> None:
+        words = "000630 (57014): Statement reached its statement or warehouse timeout of 60 second(s)"
+        raise ProgrammingError(msg=words, errno=630, sqlstate="57014", send_telemetry=False)
 
+    monkeypatch.setattr(warehouse.session, "execute", broken)
+
+    with pytest.raises(StatementBrokenOffError) as caught:
+        check_source(warehouse.session, warehouse.cohort(source={"table": "DEMO.VIPS"}))
+    assert str(caught.value) == (
+        "Cohort 'vips': source.table DEMO.VIPS could not be read; Snowflake says: Statement reached its statement or "
+        "warehouse timeout of 60 second(s)"
+    )
+    assert caught.value.retry_helps
+
+
+def test_a_way_to_snowflake_that_breaks_is_not_called_a_refusal(warehouse: Any, monkeypatch: Any) -> None:
     def broken(*_: Any) -> None:
         raise OperationalError(msg="Connection reset", errno=250003, send_telemetry=False)
 

@@ -9,6 +9,8 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 from airflow_provider_kubit_braze.warehouse.session import (
     Session,
     first_line,
+    is_denied,
+    is_passing,
     is_refusal,
     split_name,
     stored_name,
@@ -99,6 +101,49 @@ def test_an_error_of_another_kind_is_told_in_its_own_words() -> None:
 )
 def test_only_an_answer_of_snowflake_is_a_refusal(error: Exception, refused: bool) -> None:
     assert is_refusal(error) is refused
+
+
+DENIED, PASSING, NEITHER = (True, False), (False, True), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("errno", "sqlstate", "words", "kind"),
+    [
+        (3001, "42501", "SQL access control error: Insufficient privileges to operate on table 'T'", DENIED),
+        (2003, "42S02", "Object 'T' does not exist or not authorized.", DENIED),
+        (2003, "02000", "Database 'BRAZE_SHARE' does not exist or not authorized.", DENIED),
+        (2043, "02000", "Object does not exist, or operation cannot be performed.", DENIED),
+        (3030, "02000", "Shared database is no longer available for use.", DENIED),
+        (
+            2037,
+            "42601",
+            "Failure during expansion of view 'V': 'T' does not exist or not authorized.",
+            DENIED,
+        ),
+        (630, "57014", "Statement reached its statement or warehouse timeout of 60 second(s)", PASSING),
+        (604, "57014", "SQL execution canceled", PASSING),
+        (603, "XX000", "SQL execution internal error: Processing aborted by error 300010", PASSING),
+        (606, "57P03", "No active warehouse selected in the current session.", PASSING),
+        (90073, "22000", "Warehouse 'W' cannot be resumed because resource monitor 'M' has ...", PASSING),
+        (390114, "08001", "Authentication token has expired.", PASSING),
+        (1003, "42000", "SQL compilation error: syntax error line 1", NEITHER),
+        (904, "42000", "SQL compilation error: invalid identifier 'NOPE'", NEITHER),
+        (100038, "22018", "Numeric value 'x' is not recognized", NEITHER),
+        (100051, "22012", "Division by zero", NEITHER),
+    ],
+)
+def test_a_missing_grant_what_passes_and_a_wrong_statement_are_told_apart(
+    errno: int, sqlstate: str, words: str, kind: tuple[bool, bool]
+) -> None:
+    error = ProgrammingError(msg=words, errno=errno, sqlstate=sqlstate, send_telemetry=False)
+
+    assert (is_denied(error), is_passing(error)) == kind
+
+
+def test_a_connection_that_breaks_is_neither_denied_nor_broken_off() -> None:
+    error = OperationalError(msg="Connection reset", errno=250003, sqlstate="08001", send_telemetry=False)
+
+    assert (is_denied(error), is_passing(error)) == NEITHER
 
 
 def test_every_statement_carries_the_tag(kubit_braze_sandbox: Sandbox) -> None:

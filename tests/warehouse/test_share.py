@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from snowflake.connector.errors import ProgrammingError
 
 from airflow_provider_kubit_braze.core.ranges import Range
-from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.exceptions import SourceError, StatementBrokenOffError
 from airflow_provider_kubit_braze.sandbox.braze_share import (
     LATEST_CUSTOM,
     LATEST_DEFAULT,
@@ -19,6 +20,7 @@ from airflow_provider_kubit_braze.sandbox.braze_share import (
     VIEWS,
     fill_profile_share,
 )
+from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.share import (
     NOT_IN_SHARE,
     Matched,
@@ -424,6 +426,28 @@ def test_a_view_that_goes_away_meanwhile_is_an_error_in_one_sentence(braze_share
 
     with pytest.raises(SourceError, match=f"refuses to read Braze's data share {braze_share.name}: "):
         share.verify(planned_changes(braze_share.tables, "i1"))
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM", "SELECT 1 FROM"])
+def test_a_share_that_could_not_be_read_now_is_not_called_missing(
+    braze_share: Share, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    share = braze_share.fill("u")
+    execute = Session.execute
+
+    def time_out(session: Session, sql: str, params: Any = None) -> Any:
+        if sql.startswith(statement):
+            words = "Statement reached its timeout"
+            raise ProgrammingError(msg=words, errno=630, sqlstate="57014", send_telemetry=False)
+        return execute(session, sql, params)
+
+    monkeypatch.setattr(Session, "execute", time_out)
+    with pytest.raises(StatementBrokenOffError) as caught:
+        share.check()
+    assert str(caught.value) == (
+        f"Braze's data share {braze_share.name} could not be read; Snowflake says: Statement reached its timeout"
+    )
+    assert caught.value.retry_helps
 
 
 # -- what the profiles show --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from snowflake.connector.errors import OperationalError, ProgrammingError
 
-from airflow_provider_kubit_braze.exceptions import StateSchemaError
+from airflow_provider_kubit_braze.exceptions import StatementBrokenOffError, StateSchemaError
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
@@ -140,6 +140,23 @@ def test_a_connection_that_breaks_is_not_taken_for_a_missing_grant(bare_warehous
 
     with pytest.raises(OperationalError):
         ensure_tables(Session(limited, tag={}), bare_warehouse.tables)
+
+
+def test_a_warehouse_that_does_not_run_is_not_taken_for_a_missing_grant(bare_warehouse: Any) -> None:
+    words = "000606 (57P03): No active warehouse selected in the current session."
+    asleep = ProgrammingError(msg=words, errno=606, sqlstate="57P03", send_telemetry=False)
+    limited: Any = Limited(
+        bare_warehouse.session.connection, lambda sql: asleep if sql.startswith("SELECT") else None
+    )
+
+    with pytest.raises(StatementBrokenOffError) as caught:
+        ensure_tables(Session(limited, tag={}), bare_warehouse.tables)
+
+    assert str(caught.value) == (
+        f"The state tables in schema {bare_warehouse.schema} could not be looked at; Snowflake says: No active "
+        "warehouse selected in the current session."
+    )
+    assert caught.value.retry_helps
 
 
 @pytest.mark.parametrize("schema", ["", "a.b.c", "a b", "a;DROP TABLE b", "'a'", "{{ var.value.schema }}"])

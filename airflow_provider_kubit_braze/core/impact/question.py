@@ -240,7 +240,8 @@ def with_defaults(data: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if impact is False:
         return {**data, "impact": None}
-    impact = {} if impact is True else impact
+    is_short = impact is True
+    impact = {} if is_short else impact
     if not isinstance(impact, Mapping):
         return data
     defaults = {
@@ -248,6 +249,12 @@ def with_defaults(data: Mapping[str, Any]) -> Mapping[str, Any]:
         "app_group_id": _written(data, "braze", "app_group_id"),
         "timezone": _written(data, "schedule", "timezone"),
     }
+    if is_short and None in (defaults["source"], defaults["app_group_id"]):
+        raise CohortConfigError(
+            "true takes the share from braze.share and braze.app_group_id, which this cohort does not have",
+            fix="write those, or impact: {source: BRAZE_SHARE.PUBLIC, app_group_id: ...}",
+            field="impact",
+        )
     taken = {key: value for key, value in defaults.items() if value is not None and key not in impact}
     return {**data, "impact": {**taken, **impact}}
 
@@ -258,7 +265,8 @@ def _written(data: Mapping[str, Any], part: str, key: str) -> Any:
 
 
 def _take_a_boolean(schema: dict[str, Any]) -> None:
-    schema["anyOf"].append({"type": "boolean"})
+    # And no null, which in a file is a key left blank.
+    schema["anyOf"] = [*(one for one in schema["anyOf"] if one != {"type": "null"}), {"type": "boolean"}]
 
 
 ImpactField = Annotated[CohortImpact | None, Field(json_schema_extra=_take_a_boolean)]

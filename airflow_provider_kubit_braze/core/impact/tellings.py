@@ -39,7 +39,6 @@ _BOUNCES: Final = "USERS_MESSAGES_PUSHNOTIFICATION_BOUNCE_SHARED"
 
 #: What is not a figure of a message, and so not missed in a report.
 _BESIDES: Final = ("life of a user", "names")
-_UNUSED: Final = (("control group", "experiment steps"), ("control group", "global"))
 
 
 @dataclass(frozen=True, order=True)
@@ -158,11 +157,7 @@ class Tellings:
 
     @property
     def _told(self) -> list[Verdict]:
-        return [
-            verdict
-            for (name, scope), verdict in self._verdicts.items()
-            if name not in _BESIDES and (name, scope) not in _UNUSED
-        ]
+        return [verdict for (name, _), verdict in self._verdicts.items() if name not in _BESIDES]
 
     def _possible(self, name: str, scope: str) -> bool:
         verdict = self._verdicts.get((name, scope))

@@ -130,6 +130,11 @@ def test_no_impact_is_measured_unless_it_is_asked_for() -> None:
     [
         (
             True,
+            "cohort 'vip', field 'impact': true takes the share from braze.share and braze.app_group_id, which this "
+            "cohort does not have; write those, or impact: {source: BRAZE_SHARE.PUBLIC, app_group_id: ...}",
+        ),
+        (
+            {"app_group_id": "growth"},
             "cohort 'vip', field 'impact.source': this key is required and missing; add source, for example",
         ),
         ({"at": "7"}, "cohort 'vip', field 'impact.at': '7' is no time of day"),

@@ -243,7 +243,7 @@ class Import:
 
     def _match(self, plan: Plan) -> Plan:
         """Take the entrants out of the plan that Braze does not know, as far as the cohort asks for it."""
-        if plan.purpose != "import" or not plan.enter or self.cohort.match == "off":
+        if plan.purpose != "import" or not (plan.enter or plan.quiet) or self.cohort.match == "off":
             return plan
         return match_entrants(
             plan,

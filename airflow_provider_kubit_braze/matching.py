@@ -1,7 +1,8 @@
-"""Look entrants up before they are sent, so that nobody counts as imported whom Braze does not know.
+"""Look entrants up before they are sent or held out, so that nobody counts as a member whom Braze does not know.
 
 Braze answers 201 for a user it does not know and drops them when it may not create them. Such a user is kept in
-``IMPORT_UNMATCHED``, is no stay, and is tried again by every later import, also after having signed up.
+``IMPORT_UNMATCHED``, is no stay, and is tried again by every later import, also after having signed up. So is one whom
+the holdout would keep from Braze: a control group with users who can do nothing would make any campaign look good.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.braze.client import BrazeClient
 from airflow_provider_kubit_braze.braze.lookup import Lookup
-from airflow_provider_kubit_braze.core.ranges import Range, cut, gaps
+from airflow_provider_kubit_braze.core.ranges import cut
 from airflow_provider_kubit_braze.core.verification import UNKNOWN_REASON, wilson_interval
-from airflow_provider_kubit_braze.warehouse.matches import Entrant, Matches
+from airflow_provider_kubit_braze.warehouse.matches import Entrant, Matches, ranges_of_entrants
 from airflow_provider_kubit_braze.warehouse.share import ProfileShare
 
 if TYPE_CHECKING:
@@ -61,43 +62,43 @@ def match_entrants(
     if kinds is None or kinds:
         with BrazeClient(settings) as braze:
             lookup = Lookup(braze, per_minute=settings.lookups_per_minute, stop=permit)
-            _match_by_api(matches, lookup, everybody=everybody, kinds=kinds, run_id=run_id)
+            if everybody:
+                _match_everybody(matches, lookup, kinds, run_id=run_id)
+            elif not matches.looked_up():
+                _match_sample(matches, lookup, kinds, plan=plan, run_id=run_id)
     left = matches.take_out()
     if left.unmatched:
         log.warning(
-            "Braze does not know %s of the users to add. They are not sent, and tried again by the next import "
-            "(table %s).",
+            "Braze does not know %s of the users who enter. They are neither sent nor held out, and tried again by "
+            "the next import (table %s).",
             f"{left.unmatched:,}",
             tables.unmatched,
         )
     return left
 
 
-def _match_by_api(
-    matches: Matches, lookup: Lookup, *, everybody: bool, kinds: Container[str] | None, run_id: str
+def _match_everybody(matches: Matches, lookup: Lookup, kinds: Container[str] | None, *, run_id: str) -> None:
+    """Look up all entrants, or only those named by ``kinds`` of identifiers."""
+    for piece in cut(matches.missing(), _PIECE):
+        some = [one for one in matches.read(piece) if kinds is None or one.id_kind in kinds]
+        matches.note([piece], _unknown(lookup, some), run_id=run_id)
+
+
+def _match_sample(
+    matches: Matches, lookup: Lookup, kinds: Container[str] | None, *, plan: Plan, run_id: str
 ) -> None:
-    """Look up all entrants, or a sample of them; of those, only ``kinds`` of identifiers if there are any."""
-    if everybody:
-        first, last = matches.entrants
-        for piece in cut(gaps([(1, first - 1), *matches.looked_up()], last), _PIECE):
-            some = [one for one in matches.read(piece) if kinds is None or one.id_kind in kinds]
-            matches.note(piece, _unknown(lookup, some), run_id=run_id)
-    elif not matches.looked_up():
-        _match_sample(matches, lookup, kinds, run_id=run_id)
-
-
-def _match_sample(matches: Matches, lookup: Lookup, kinds: Container[str] | None, *, run_id: str) -> None:
-    drawn, (first, last) = matches.sample(SAMPLE), matches.entrants
-    sample = [one for one in drawn if kinds is None or one.id_kind in kinds]
-    unknown = _unknown(lookup, sample)
+    """Look up a sample of the entrants; of those, only the ones named by ``kinds`` of identifiers if there are any."""
+    sample = [one for one in matches.sample(SAMPLE) if kinds is None or one.id_kind in kinds]
+    unknown, entrants = _unknown(lookup, sample), matches.count()
     # Looked up once and for all: a retry has to find the same plan.
-    matches.note(Range(first, last), unknown, run_id=run_id)
+    matches.note(ranges_of_entrants(plan), unknown, run_id=run_id)
     if not sample:
         return
-    low, high = wilson_interval(len(sample) - len(unknown), len(sample), last - first + 1)
+    low, high = wilson_interval(len(sample) - len(unknown), len(sample), entrants)
     log.info(
-        "Of %s users to add, %s were looked up: Braze knows %.1f %% of them (95 %% interval of all: %.1f to %.1f %%).",
-        f"{last - first + 1:,}",
+        "Of %s users who enter, %s were looked up: Braze knows %.1f %% of them (95 %% interval of all: %.1f to %.1f "
+        "%%).",
+        f"{entrants:,}",
         f"{len(sample):,}",
         100 * (1 - len(unknown) / len(sample)),
         100 * low,

@@ -2,10 +2,12 @@
 
 A share of 1,000,000 events a day, of four workspaces, in the order in which Braze delivers them: e-mails sent,
 delivered, opened and clicked, and purchases, of a million users, of whom 100,000 are in the cohort and a tenth of those
-are held out. A day is added and measured, some times, while there are ten days of history; and again when there are a
-hundred. What is measured is the whole of `measure_impact`: finding what has arrived, the days that it changes, the
-figures of the period and the verdict; of the last eight days, and of the ninety that are asked for by default, whose
-figures are read from what was measured before. The clock is the wall's, as most of the work is the local Snowflake's.
+are held out. One purchase in a hundred is of an anonymous profile, which is merged into its user's on the same day;
+profile views are not in the share. A day is added and measured, some times, while there are ten days of history; and
+again when there are a hundred. What is measured is the whole of `measure_impact`: finding what has arrived, the days
+that it changes, the figures of the period and the verdict; of the last eight days, and of the ninety that are asked for
+by default, whose figures are read from what was measured before; for that question there is no target. The clock is the
+wall's, as most of the work is the local Snowflake's.
 """
 
 from __future__ import annotations
@@ -40,16 +42,27 @@ _TABLES: Final[dict[str, tuple[float, dict[str, str]]]] = {
     "USERS_MESSAGES_EMAIL_OPEN_SHARED": (0.25, {"CAMPAIGN_API_ID": "'spring'", "MACHINE_OPEN": "'false'"}),
     "USERS_MESSAGES_EMAIL_CLICK_SHARED": (0.05, {"CAMPAIGN_API_ID": "'spring'"}),
     "USERS_BEHAVIORS_PURCHASE_SHARED": (0.10, {"PRICE": "MOD(N, 90) + 10", "CURRENCY": "'USD'"}),
+    "USERS_USERORPHAN_SHARED": (0.001, {"ORPHANED_BY_ID": "'braze-' || U"}),
+}
+
+#: Whose profile a row is of, where that is not always its user's. A day's first purchases are of the users who are
+#: merged on it, as N makes a user alike in every table.
+_PROFILES: Final = {
+    "USERS_BEHAVIORS_PURCHASE_SHARED": "CASE WHEN N < {rows} / 100 THEN 'anonymous-' ELSE 'braze-' END",
+    "USERS_USERORPHAN_SHARED": "'anonymous-'",
 }
 
 # A prime step spreads events over users, workspaces and the hours of a day.
 _EVENTS: Final = """
 INSERT INTO {share}.{table} (ID, USER_ID, EXTERNAL_USER_ID, APP_GROUP_ID, TIME, SF_CREATED_AT, {more})
-SELECT '{day}-' || N, 'braze-' || U, 'user-' || U, 'workspace-' || MOD(N, 4),
+SELECT '{day}-' || N, P || U, CASE WHEN P = 'braze-' THEN 'user-' || U END, 'workspace-' || MOD(N, 4),
     {start} + CAST(FLOOR(N * 86399.0 / {rows}) AS INTEGER),
     TO_TIMESTAMP_NTZ({start} + 300 + CAST(FLOOR(N * 86399.0 / {rows}) AS INTEGER)), {values}
 FROM (
-    SELECT SEQ4() AS N, MOD(SEQ4() * 7919 + {number} * 104729, {users}) AS U FROM TABLE(GENERATOR(ROWCOUNT => {rows}))
+    SELECT N, U, {profile} AS P FROM (
+        SELECT SEQ4() AS N, MOD(SEQ4() * 7919 + {number} * 104729, {users}) AS U
+        FROM TABLE(GENERATOR(ROWCOUNT => {rows}))
+    ) n
 ) e
 """
 
@@ -76,6 +89,7 @@ class _Share:
         day = _FIRST + self.days * _DAY
         start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
         for table, (share, more) in _TABLES.items():
+            rows = int(self.sizes.impact_events * share)
             self.session.execute(
                 _EVENTS.format(
                     share=_SHARE,
@@ -86,7 +100,8 @@ class _Share:
                     start=start,
                     number=self.days,
                     users=self.sizes.impact_events,
-                    rows=int(self.sizes.impact_events * share),
+                    rows=rows,
+                    profile=_PROFILES.get(table, "'braze-'").format(rows=rows),
                 )
             )
         self.days += 1

@@ -16,6 +16,7 @@ from airflow.models.asset import AssetEvent
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 
+from airflow_provider_kubit_braze.core.holdout import is_held_out
 from airflow_provider_kubit_braze.core.report import ImportResult
 from airflow_provider_kubit_braze.triggers import wait
 
@@ -324,6 +325,54 @@ def test_an_undo_takes_the_last_import_back_however_old_the_source_is(world: Wor
     assert (result["purpose"], result["added"], result["removed"]) == ("undo", 1, 1)
     assert world.braze_members() == users(1, 2, 3, 4)
     assert "undone" in world.mail.subject
+
+
+# -- looked up --------------------------------------------------------------------------------------------
+
+
+def test_with_match_and_a_holdout_strangers_are_in_neither_group(world: World) -> None:
+    def held(some: Iterable[str]) -> set[str]:
+        return {user for user in some if is_held_out(world.cohort_id, "external_id", user, "40%")}
+
+    def groups() -> tuple[set[str], set[str]]:
+        rows = world.sql(
+            f"SELECT USER_ID, HELD_OUT FROM {world.state}.COHORT_MEMBERSHIP WHERE LEFT_AT IS NULL"
+        )
+        return {user for user, out in rows if not out}, {user for user, out in rows if out}
+
+    known, names = users(*range(1, 41)), [f"stranger-{number}" for number in range(1, 41)]
+    unknown_held = sorted(held(names))[:6]
+    strangers = {*unknown_held, *sorted(set(names) - held(names))[:9]}
+    world.compute(known | strangers, 1)
+    dag = world.cohort_dag(match="all", holdout="40%")
+
+    first = run(dag, 1)
+
+    result = result_of(first)
+    assert states(first) == ALL_WELL
+    assert groups() == (known - held(known), held(known))
+    assert world.braze_members() == known - held(known)
+    assert (result["members"], result["unmatched"]) == (55, 15)
+    assert (result["added"], result["held_out"]) == (40 - len(held(known)), len(held(known)))
+    assert asset_events(first) == [result]
+    [row] = world.history()
+    assert (row["held_out"], row["unmatched"]) == (result["held_out"], 15)
+    said = " ".join(world.mail.text("plain").split())
+    assert f"Held out {len(held(known))} " in said
+    assert "Unknown to Braze, tried again by the next import 15 " in said
+
+    signed_up = unknown_held[0]
+    world.sandbox.braze.add_users([signed_up])
+    world.compute(known | strangers, 2)
+    second = run(dag, 2)
+
+    assert groups() == (known - held(known), held(known) | {signed_up})
+    result = result_of(second)
+    assert (result["added"], result["held_out"], result["unmatched"]) == (0, len(held(known)) + 1, 14)
+    [(began,)] = world.sql(
+        f"SELECT ENTERED_RUN FROM {world.state}.COHORT_MEMBERSHIP WHERE USER_ID = %s", [signed_up]
+    )
+    assert began == second.run_id
 
 
 # -- read back --------------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ class Cohort(Part):
     :param guards: what stops an import.
     :param holdout: the exact share of members that is kept from Braze, such as ``"10%"``.
     :param verify: how a sample of every import is read back from Braze; None: not at all. True: the defaults.
-    :param match: how many of those who enter are looked up before they are sent, so that users whom Braze does not
-        know are found instead of vanishing.
+    :param match: how many of those who enter are looked up before they are sent or held out, so that users whom Braze
+        does not know are found instead of vanishing.
     :param shards: tasks that deliver an import beside each other, 1 to 64; with 1 the task that plans also delivers.
     :param impact: how what campaigns did to the cohort is measured each day; None: not at all. True: the defaults.
     :raises CohortConfigError: when anything is wrong; it names the cohort, the field, the value and the fix.
@@ -225,7 +225,8 @@ class Cohort(Part):
     holdout: ShareField = Field(default=_HOLDOUT, description="Share of members that is kept from Braze.")
     verify: VerifyField = Field(default=None, description="Read a sample of every import back from Braze.")
     match: MatchField = Field(
-        default="off", description="How many of those who enter are looked up before they are sent."
+        default="off",
+        description="How many of those who enter are looked up before they are sent or held out.",
     )
     shards: Annotated[
         int,

@@ -223,9 +223,7 @@ def _of_member(facts: Facts) -> tuple[Code, str]:
             "Braze could do nothing with it, and imports count it as invalid"
         )
     if not facts.wanted:
-        if facts.open_stays:
-            return "held_out", "A member whom the holdout keeps from Braze; the next import takes them out"
-        return "held_out", "A member whom the holdout keeps from Braze, on purpose"
+        return _of_held_out(facts)
     if facts.here:
         stay = facts.here[-1]
         said = f"In the source and in the cohort since {minute(stay.entered_at)}: run {stay.entered_run} sent them, "
@@ -237,6 +235,23 @@ def _of_member(facts: Facts) -> tuple[Code, str]:
             f"{facts.place.words}"
         )
     return _of_missing_member(facts)
+
+
+def _of_held_out(facts: Facts) -> tuple[Code, str]:
+    if facts.open_stays:
+        return "held_out", "A member whom the holdout keeps from Braze; the next import takes them out"
+    last = facts.last
+    # They may have been held out since: then Braze knew them, or nobody looked any more.
+    if (
+        last is not None
+        and last.answer == "unmatched"
+        and not any(stay.left_at is None or stay.entered_at > last.at for stay in facts.stays)
+    ):
+        return "unmatched", (
+            f"A member whom the holdout would keep from Braze, but Braze did not know them when run {last.run_id} of "
+            f"{minute(last.at)} looked, so they do not count as held out; every import tries them again"
+        )
+    return "held_out", "A member whom the holdout keeps from Braze, on purpose"
 
 
 def _of_missing_member(facts: Facts) -> tuple[Code, str]:

@@ -36,10 +36,10 @@ class Plan:
     :param leave: users in Braze, or possibly in Braze, that are no members any more.
     :param refresh: members in Braze that are sent once more.
     :param quiet: changes of the ledger alone (holdout).
-    :param held_out: members that the holdout keeps from Braze.
+    :param held_out: members that the holdout keeps from Braze, without the unmatched.
     :param duplicates: source rows beyond the first for the same user.
     :param invalid: source rows without a usable identifier.
-    :param unmatched: entrants taken out of the plan because Braze does not know them.
+    :param unmatched: entrants taken out of the plan, to be sent or held out, because Braze does not know them.
     :param set_aside: members that are not sent because Braze rejected them lately.
     :param elsewhere: of the leavers, those at another place in Braze than the cohort's present one.
     :param purpose: what the plan is for.

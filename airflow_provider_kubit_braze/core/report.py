@@ -29,7 +29,7 @@ class ImportResult:
     :param removed: users Braze accepted out of the cohort (planned, when ``dry_run``).
     :param unchanged: members that were in the cohort before and stay; nothing was sent for them, unless the run was
         a ``full_resync``.
-    :param held_out: members that the holdout keeps from Braze.
+    :param held_out: members that the holdout keeps from Braze, without those found to be unknown to it.
     :param duplicates: source rows beyond the first for the same user.
     :param invalid: source rows without a usable identifier (all null, blank, or 988 bytes and more).
     :param rejected: changes that Braze refused, in words kept in ``IMPORT_REJECTED``.
@@ -45,7 +45,8 @@ class ImportResult:
     :param error: one sentence for people when the outcome is ``failed`` or ``stopped``, else None.
     :param set_aside: members that Braze rejected in the last 7 days; they are not sent again until then, until the
         identifiers in their row change, or a ``full_resync``.
-    :param unmatched: entrants that Braze does not know, kept in ``IMPORT_UNMATCHED``; the next import tries them again.
+    :param unmatched: entrants that Braze does not know, those whom the holdout would keep from it included; they stand
+        in ``IMPORT_UNMATCHED``, and the next import tries them again.
     :param purpose: ``import``, ``undo`` or ``retire``.
     :param rejected_reasons: Braze's words for what it rejected, the most frequent five, with how often it said them;
         user ids are taken out of the words. None when nothing was rejected.

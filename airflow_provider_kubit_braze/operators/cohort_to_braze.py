@@ -74,7 +74,7 @@ class CohortToBrazeOperator(BaseOperator):
     :param create_users: let Braze create profiles for identifiers it does not know.
     :param guards: what stops an import.
     :param holdout: share of the members that is kept from Braze, such as ``"10%"``.
-    :param match: how many of the users to add are looked up in Braze before: ``off``, ``sample`` or ``all``.
+    :param match: how many of those who enter are looked up in Braze before: ``off``, ``sample`` or ``all``.
     :param verify: read a sample back from Braze after the import, such as ``{"sample": 500, "after": "5m"}``. The task
         waits in the triggerer meanwhile.
     :param dry_run: plan and count, send nothing (templated).

@@ -29,6 +29,10 @@ NOT_IN_SHARE: Final = "Braze's data share has no profile of the user"
 
 _ATTRIBUTE: Final = str(Place("attribute", ""))
 
+#: Whom to look up before an import. Those to be held out like the others: strangers in one of two groups that are
+#: compared would be a difference that no campaign made.
+ENTERS: Final = "ACTION IN ('enter', 'hold')"
+
 _SENT: Final = "ACTION IN ('enter', 'refresh', 'leave')"
 
 _NOTE: Final = """
@@ -39,7 +43,7 @@ SELECT %s, %s, a.SEQ, a.ACTION, %s, %s, a.AREA, a.KIND, a.WHO, %s, CAST(%s AS TI
 FROM ({changes}) a
 LEFT JOIN (SELECT DISTINCT KIND, WHO FROM names) n ON n.KIND = a.KIND AND n.WHO = a.WHO
 LEFT JOIN (SELECT SEQ FROM {unmatched} WHERE IMPORT_ID = %s) noted ON noted.SEQ = a.SEQ
-WHERE a.ACTION = 'enter' AND a.KIND IN ({kinds}) AND n.WHO IS NULL AND noted.SEQ IS NULL
+WHERE {enters} AND a.KIND IN ({kinds}) AND n.WHO IS NULL AND noted.SEQ IS NULL
 """
 
 # Of several profiles that share an address, any may be the one Braze wrote to: as in core/verification.py.
@@ -76,7 +80,7 @@ SELECT {shown} FROM (
 class Matched:
     """What the share says about an import's entrants.
 
-    :param asked: entrants that the share was asked about.
+    :param asked: entrants, those to be held out included, that the share was asked about.
     :param unmatched: of those, the ones noted now as unknown to Braze.
     :param unanswered: kind of identifier that the share does not have, to the entrants named so: ask the API.
     """
@@ -174,8 +178,8 @@ class ProfileShare:
     ) -> Matched:
         """Write the entrants whom Braze does not know into ``IMPORT_UNMATCHED``; doing it again adds nobody twice.
 
-        Runs inside the caller's transaction. No user crosses the network. E-mail addresses and phone numbers are
-        compared as they stand, like every identifier.
+        Those to be held out are entrants, too. Runs inside the caller's transaction. No user crosses the network.
+        E-mail addresses and phone numbers are compared as they stand, like every identifier.
 
         :param key: workspace and cohort.
         :param run_id: the run that the rows name.
@@ -183,13 +187,17 @@ class ProfileShare:
         :raises SourceError: as for ``check(attributes=False)``.
         """
         changes, params = among or planned_changes(tables, import_id)
-        entrants = self._count_kinds(f"SELECT KIND FROM ({changes}) c WHERE ACTION = 'enter'", params)
+        entrants = self._count_kinds(f"SELECT KIND FROM ({changes}) c WHERE {ENTERS}", params)
         kinds, unanswered = self._split(entrants)
         if not kinds:
             return Matched(asked=0, unmatched=0, unanswered=unanswered)
         names, name_params = self._views.names(kinds)
         sql = _NOTE.format(
-            unmatched=tables.unmatched, names=names, changes=changes, kinds=", ".join(["%s"] * len(kinds))
+            unmatched=tables.unmatched,
+            names=names,
+            changes=changes,
+            enters=f"a.{ENTERS}",
+            kinds=", ".join(["%s"] * len(kinds)),
         )
         now = utc_text(datetime.now(UTC))
         given = (*name_params, import_id, run_id, *key, NOT_IN_SHARE, now, *params, import_id, *kinds)

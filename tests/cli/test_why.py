@@ -142,6 +142,29 @@ def test_who_was_looked_up_and_not_found_is_unmatched(world: World, why: Callabl
     assert found.value == "no such user"
 
 
+def test_who_was_to_be_held_out_and_is_unknown_to_braze_is_unmatched(
+    world: World, why: Callable[[str], Answer]
+) -> None:
+    world.define(match="all", holdout="50%")
+    users = [f"u{n}" for n in range(20)]
+    held = next(user for user in users if is_held_out("vips", "external_id", user, "50%"))
+    world.braze.add_users([user for user in users if user != held])
+    world.source(*users)
+    assert world.run("day 1").result.unmatched == 1
+
+    found = why(held)
+
+    # Kept from Braze is what they should be.
+    assert found.verdict == (0, "unmatched")
+    assert "whom the holdout would keep from Braze" in found.sentence
+    assert (found.value, found.said["stays"]) == ("no such user", [])
+    assert [(one["action"], one["answer"]) for one in found.said["sent"]] == [("hold", "unmatched")]
+
+    world.braze.add_users([held])
+    assert world.run("day 2").result.unmatched == 0
+    assert why(held).verdict == (0, "held_out")
+
+
 def test_a_held_out_member_is_kept_out_on_purpose(world: World, why: Callable[[str], Answer]) -> None:
     users = [f"u{n}" for n in range(20)]
     held = next(user for user in users if is_held_out("vips", "external_id", user, "50%"))

@@ -84,6 +84,45 @@ CLOSED: dict[str, Any] = {"left_at": NOW - timedelta(days=2), "left_run": "r3"}
         ({"rows": [HELD]}, "held_out", True, "on purpose"),
         ({"rows": [HELD], "stays": [stay()]}, "held_out", False, "the next import takes them out"),
         ({"rows": [HELD], "stays": [stay(held_out=True)]}, "held_out", True, "on purpose"),
+        (
+            {"rows": [HELD], "changes": [sent("unmatched", "hold")]},
+            "unmatched",
+            True,
+            "Braze did not know them when run r2 of 2026-03-09 12:00 UTC looked",
+        ),
+        # Held out since, and whatever became of that.
+        (
+            {
+                "rows": [HELD],
+                "stays": [stay(0.5, held_out=True)],
+                "changes": [sent("unmatched", "hold")],
+            },
+            "held_out",
+            True,
+            "on purpose",
+        ),
+        (
+            {
+                "rows": [HELD],
+                "stays": [stay(0.5, held_out=True, left_at=NOW, left_run="r3")],
+                "changes": [sent("unmatched", "hold")],
+            },
+            "held_out",
+            True,
+            "on purpose",
+        ),
+        (
+            {
+                "rows": [HELD],
+                "stays": [stay(held_out=True, **CLOSED)],
+                "changes": [sent("unmatched", "hold")],
+            },
+            "unmatched",
+            True,
+            "do not count as held out",
+        ),
+        # The holdout was made smaller since.
+        ({"rows": [ROW], "changes": [sent("unmatched", "hold")]}, "waiting", False, "the next one adds them"),
         ({"rows": [SourceRow(id_kind="external_id", user=None, found_by=())]}, "invalid", False, "invalid"),
         ({"rows": [ROW]}, "waiting", False, "the next one adds them"),
         ({"rows": [ROW], "stays": [stay(**CLOSED)]}, "waiting", False, "in it until 2026-03-08 12:00 UTC"),

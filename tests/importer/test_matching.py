@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kubit_braze.core.holdout import is_held_out
 from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share
 from airflow_provider_kubit_braze.verifying import Look, Verifier
@@ -81,7 +82,7 @@ def test_a_sample_says_what_share_braze_knows_and_keeps_those_it_met(
     assert lookups(strange) == 2
     assert result.added + result.unmatched == 120
     assert result.unmatched == len(strange.rows("unmatched")) > 0
-    assert "Of 120 users to add, 100 were looked up: Braze knows 9" in caplog.text
+    assert "Of 120 users who enter, 100 were looked up: Braze knows 9" in caplog.text
 
 
 def test_a_retry_does_not_look_up_again_what_an_earlier_try_has(
@@ -120,6 +121,145 @@ def test_a_key_that_may_not_look_up_fails_the_import_before_anybody_is_sent(stra
 
     assert "users.export.ids" in str(end.error)
     assert (end.retry_helps, strange.braze.counters().write_requests) == (False, 0)
+
+
+# -- with a holdout -----------------------------------------------------------------------------------------------
+
+SHARE = "40%"
+HELD = {user for user in USERS if is_held_out("vips", "external_id", user, SHARE)}
+
+
+@pytest.fixture
+def parted(world: Any) -> Any:
+    """A cohort with a holdout, of which Braze does not know every fourth user, whichever group they are in."""
+    world.unknown = {user for group in (HELD, set(USERS) - HELD) for user in sorted(group)[::4]}
+    world.braze.add_users([user for user in USERS if user not in world.unknown])
+    world.source(*USERS)
+    return world
+
+
+def groups(world: Any) -> tuple[set[str], set[str]]:
+    """Return who is treated and who is held out, as the ledger has them."""
+    return world.users(), {user for _, user in world.stays(held=True)}
+
+
+def give_share(world: Any) -> None:
+    """Let the cohort be looked up in the profile views of Braze's data share; ``world.fill_share`` brings them up."""
+    share = f"{world.schema}_SHARE"
+    cohort = world.cohort
+
+    def fill() -> None:
+        fill_profile_share(world.braze, world.session.connection, share, app_group_id="group-1")
+
+    world.fill_share = fill
+    world.cohort = lambda **fields: cohort(
+        **{**fields, "braze": {"share": f"DEMO.{share}", "app_group_id": "group-1"}}
+    )
+    fill()
+
+
+@pytest.mark.parametrize("by", ["api", "share"])
+def test_strangers_are_in_neither_group(parted: Any, by: str) -> None:
+    unknown, known = parted.unknown, set(USERS) - parted.unknown
+    if by == "share":
+        give_share(parted)
+
+    result = parted.imported("day 1", match="all", holdout=SHARE)
+
+    # Both groups have strangers, or nothing would be seen.
+    assert len(unknown & HELD) > 5
+    assert len(unknown - HELD) > 5
+    assert groups(parted) == (known - HELD, known & HELD)
+    assert (result.members, result.added, result.held_out, result.unmatched, result.unchanged) == (
+        120,
+        len(known - HELD),
+        len(known & HELD),
+        len(unknown),
+        0,
+    )
+    assert set(parted.rows("unmatched", "ACTION, USER_ID")) == {
+        ("hold" if user in HELD else "enter", user) for user in unknown
+    }
+    assert parted.rows("run", "HELD_OUT, UNMATCHED") == [(len(known & HELD), len(unknown))]
+    assert parted.cohort_in_braze() == known - HELD
+
+    held, treated = min(unknown & HELD), min(unknown - HELD)
+    parted.braze.add_users([held, treated])
+    if by == "share":
+        parted.fill_share()
+    again = parted.imported("day 2", match="all", holdout=SHARE)
+
+    assert (again.added, again.held_out, again.unmatched) == (
+        1,
+        len(known & HELD) + 1,
+        len(unknown) - 2,
+    )
+    assert again.unchanged == len(known - HELD)
+    assert groups(parted) == (known - HELD | {treated}, known & HELD | {held})
+    # They count from now on, and not from when they came to the source.
+    began = dict(parted.rows("membership", "USER_ID, ENTERED_RUN"))
+    assert (began[held], began[treated], began[min(known & HELD)]) == ("day 2", "day 2", "day 1")
+
+
+def test_a_day_on_which_somebody_is_only_to_be_held_out_has_look_ups_too(world: Any) -> None:
+    held = sorted(HELD)[:3]
+    world.braze.add_users(held[1:])
+    world.source(*held)
+
+    result = world.imported("day 1", match="all", holdout=SHARE)
+
+    assert (result.held_out, result.unmatched, result.data_points, lookups(world)) == (2, 1, 0, 1)
+    assert groups(world) == (set(), set(held[1:]))
+    assert world.braze.counters().write_requests == 0
+
+
+def test_a_sample_is_of_both_groups(parted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_kubit_braze.matching.SAMPLE", 100)
+
+    result = parted.imported("day 1", match="sample", holdout=SHARE)
+
+    met = {user for (user,) in parted.rows("unmatched", "USER_ID")}
+    assert met & HELD
+    assert met - HELD
+    assert met < parted.unknown
+    assert result.unmatched == len(met)
+    assert groups(parted) == (set(USERS) - HELD - met, HELD - met)
+
+
+def test_a_retry_does_not_look_up_again_those_to_be_held_out(
+    parted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_kubit_braze.matching._PIECE", 50)
+    monkeypatch.setattr("airflow_provider_kubit_braze.braze.lookup._WAITS", ())
+    # In pieces of 50 and the rest: those to be sent, then those to be held out.
+    pieces = [-(-len(group) // 50) for group in (set(USERS) - HELD, HELD)]
+    parted.braze.fault("status", "/users/export/ids", status=503, after=pieces[0], times=1)
+    assert parted.run("day 1", match="all", holdout=SHARE).result.outcome == "failed"
+    assert lookups(parted) == pieces[0] + 1
+
+    result = parted.imported("day 1", 2, match="all", holdout=SHARE)
+
+    assert lookups(parted) == sum(pieces) + 1
+    assert result.unmatched == len(parted.unknown)
+    assert groups(parted) == (set(USERS) - HELD - parted.unknown, HELD - parted.unknown)
+
+
+def test_a_smaller_holdout_leaves_no_stranger_in_the_control_group(parted: Any) -> None:
+    smaller = {user for user in USERS if is_held_out("vips", "external_id", user, "20%")}
+    parted.imported("day 1", holdout=SHARE)
+    strangers = parted.unknown & HELD - smaller
+    assert strangers
+
+    result = parted.imported("day 2", match="all", holdout="20%")
+
+    treated, held = groups(parted)
+    # Nobody looks at those who stay what they are, in either group.
+    assert held == smaller
+    assert treated == set(USERS) - smaller - strangers
+    assert (result.unmatched, result.held_out) == (len(strangers), len(smaller))
+    parted.braze.add_users(list(strangers))
+    assert parted.imported("day 3", match="all", holdout="20%").added == len(strangers)
+    assert groups(parted) == (set(USERS) - smaller, smaller)
 
 
 # -- afterwards ---------------------------------------------------------------------------------------------------
@@ -265,18 +405,8 @@ def test_a_cohort_that_is_imported_again_meanwhile_is_not_corrected(
 @pytest.fixture
 def shared(strange: Any) -> Any:
     """The same cohort, with the profile views of Braze's data share beside it."""
-    share = f"{strange.schema}_SHARE"
-    cohort = strange.cohort
     strange.braze.add_users([{"external_id": "somebody else"}])
-
-    def fill() -> None:
-        fill_profile_share(strange.braze, strange.session.connection, share, app_group_id="group-1")
-
-    strange.fill_share = fill
-    strange.cohort = lambda **fields: cohort(
-        **{**fields, "braze": {"share": f"DEMO.{share}", "app_group_id": "group-1"}}
-    )
-    fill()
+    give_share(strange)
     return strange
 
 

@@ -349,7 +349,7 @@ def test_a_late_note_about_strangers_does_not_hit_whoever_has_their_number_now(w
     orphan = Matches(world.session, world.tables, ledger, key=key, plan=stale)
 
     with pytest.raises(LeaseLostError):
-        orphan.note(None, {1: "Braze does not know the user"}, run_id="day 1")
+        orphan.note([], {1: "Braze does not know the user"}, run_id="day 1")
     assert {row[0] for row in world.rows("unmatched", "USER_ID")} == {"a"}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kubit_braze.core.holdout import is_held_out
 from airflow_provider_kubit_braze.exceptions import (
     BrazeAuthError,
     CohortBusyError,
@@ -99,6 +100,23 @@ def test_an_import_in_shards_comes_to_the_same_as_a_whole_one(world: Any) -> Non
     # Nothing of the shards is left behind.
     assert world.session.rows(f"SELECT COHORT_ID, OWNER FROM {world.tables.lease}") == [("vips", None)]
     sees_all_right(world, {*USERS[50:], "new"})
+
+
+def test_what_is_unknown_to_braze_is_neither_sent_by_a_shard_nor_held_out(world: Any) -> None:
+    unknown = set(USERS[::4])
+    held = {user for user in USERS if is_held_out("vips", "external_id", user, "40%")}
+    world.braze.add_users(set(USERS) - unknown)
+    world.source(*USERS)
+
+    result = Sharded(world, match="all", holdout="40%").whole()
+
+    assert (result.added, result.held_out, result.unmatched) == (
+        len(set(USERS) - held - unknown),
+        len(held - unknown),
+        len(unknown),
+    )
+    assert world.users() == world.cohort_in_braze() == set(USERS) - held - unknown
+    assert {user for _, user in world.stays(held=True)} == held - unknown
 
 
 def test_each_shard_sends_its_part_and_its_leavers_first(world: Any) -> None:

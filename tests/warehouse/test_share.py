@@ -216,14 +216,14 @@ def test_nobody_is_asked_about_when_the_share_has_none_of_the_kinds(braze_share:
     assert braze_share.unmatched() == set()
 
 
-def test_only_entrants_are_asked_about(braze_share: Share) -> None:
+def test_entrants_are_asked_about_and_those_to_be_held_out(braze_share: Share) -> None:
     share = braze_share.fill("u")
     braze_share.plan(
         *[(action, VIP, "external_id", action) for action in ("leave", "enter", "refresh", "hold", "drop")]
     )
 
-    assert braze_share.match(share).asked == 1
-    assert braze_share.unmatched() == {"enter"}
+    assert braze_share.match(share).asked == 2
+    assert braze_share.unmatched() == {"enter", "hold"}
 
 
 def test_another_imports_plan_is_left_alone(braze_share: Share) -> None:

@@ -82,6 +82,7 @@ class Days:
             "kept": sql.KEPT,
             "key": sql.KEY,
             "day": self.day("s.MOMENT"),
+            "reach_day": self.day("s.REACHED_AT"),
             "is_inside": sql.INSIDE.format(inside=self._work["inside"]),
         }
 

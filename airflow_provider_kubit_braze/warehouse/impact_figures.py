@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
@@ -25,10 +27,17 @@ _COLUMNS: Final = ("KIND", "MESSAGE_ID", "CHANNEL", "VARIATION_ID", "DAY")
 
 _REACH: Final = "CASE WHEN FIGURE IN ('reached', 'anchor') THEN MOMENT END"
 
+# What came of the messages that reached somebody in the period, though it came after its last day. The days say no more
+# than where to look.
+_OF_PERIOD: Final = "DAY >= %s AND DAY <= %s AND REACH_DAY >= %s AND REACH_DAY <= %s"
+
+# What happened on each day, whenever the message was sent that it came of.
+_BY_DAY: Final = "DAY >= %s AND DAY <= %s"
+
 _FUNNEL: Final = """
 SELECT {columns}, {figures}, MIN({reach}), MAX({reach})
 FROM {event}
-WHERE {key} AND DAY >= %s AND DAY <= %s AND MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered'){chosen}
+WHERE {key} AND {period} AND MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered'){chosen}
 GROUP BY GROUPING SETS ({sets})
 """
 
@@ -148,6 +157,8 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
+        # A day more than the window has, as a day may have 23 hours.
+        self._after = last + timedelta(days=math.ceil(question.window_seconds / 86_400) + 1)
         self._since = question.starts(first)
         self._older: set[tuple[str, str]] = set()
         self._channels: dict[tuple[str, str], set[str]] = {}
@@ -162,7 +173,7 @@ class PeriodFigures:
             f"WHERE {KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
         )
         self._older = set(self._session.rows(before, (*self._key, self._days[0], *params)))
-        rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ("DAY",), ()), chosen, params)
+        rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ()), chosen, params)
         for row in rows:
             if row[0] is not None and row[2] is not None:
                 self._channels.setdefault((row[0], row[1]), set()).add(row[2])
@@ -174,8 +185,10 @@ class PeriodFigures:
         if kept:
             pairs = " OR ".join(["KIND = %s AND MESSAGE_ID = %s"] * len(kept))
             ids = [value for run in kept for value in (run.kind, run.id)]
-            parts = ((*message, "CHANNEL", "VARIATION_ID"), (*message, "DAY"))
-            rows += self._funnel(parts, f" AND ({pairs})", ids)
+            rows += self._funnel([(*message, "CHANNEL", "VARIATION_ID")], f" AND ({pairs})", ids)
+            rows += self._funnel([(*message, "DAY")], f" AND ({pairs})", ids)
+        if len(messages) > 1:
+            rows += self._funnel([("DAY",)], chosen, params)
         for row in rows:
             if row[2] is not None or row[4] is not None:
                 self._keep(row)
@@ -295,6 +308,9 @@ class PeriodFigures:
     ) -> list[tuple[Any, ...]]:
         """Return one row for each group of each set: _COLUMNS, the figures, and the first and last reach."""
         grouped = {name for group in sets for name in group}
+        period, days = _BY_DAY, list(self._days)
+        if "DAY" not in grouped:
+            period, days = _OF_PERIOD, [self._days[0], self._after.isoformat(), *self._days]
         columns = ", ".join(name if name in grouped else f"NULL AS {name}" for name in _COLUMNS)
         figures = ", ".join(f"{counted(figure)} AS {figure.upper()}" for figure in FUNNEL)
         sql = _FUNNEL.format(
@@ -303,10 +319,11 @@ class PeriodFigures:
             reach=_REACH,
             event=self._tables.impact_event,
             key=KEY,
+            period=period,
             chosen=chosen,
             sets=", ".join(f"({', '.join(group)})" for group in sets),
         )
-        return self._session.rows(sql, (*self._key, *self._days, *params))
+        return self._session.rows(sql, (*self._key, *days, *params))
 
     def _chosen(self) -> tuple[str, list[str]]:
         """Return the condition of the messages that are asked about."""

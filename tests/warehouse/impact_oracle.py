@@ -363,8 +363,8 @@ class Oracle:
         :param channel: of the reach; None for any.
         """
         reaches = self.reaches if channel is None else self.reaches[self.reaches["CHANNEL"] == channel]
-        reaches = reaches.drop(columns=["DAY", "KNOWN"]).rename(
-            columns={"T": "REACHED_AT", "VARIATION": "OF"}
+        reaches = reaches.drop(columns="KNOWN").rename(
+            columns={"T": "REACHED_AT", "DAY": "REACH_DAY", "VARIATION": "OF"}
         )
         rows = rows.drop(columns=["VARIATION"]).reset_index(drop=True)
         rows["ROW"] = range(len(rows))
@@ -375,22 +375,50 @@ class Oracle:
         return latest.rename(columns={"OF": "VARIATION"})
 
     @cached_property
-    def counted(self) -> pd.DataFrame:
-        """Every counted row of the period: FIGURE, USER, KIND, MESSAGE, CHANNEL, VARIATION, T, DAY and AMOUNT."""
+    def ever(self) -> pd.DataFrame:
+        """Every counted row: FIGURE, USER, KIND, MESSAGE, CHANNEL, VARIATION, T, DAY, AMOUNT, and its reach's day."""
         known = self.reaches[self.reaches["KNOWN"].astype(bool)]
-        found = [known.assign(FIGURE="reached", AMOUNT=0.0)]
+        found = [known.assign(FIGURE="reached", AMOUNT=0.0, REACH_DAY=known["DAY"])]
         for channel in self.channels:
             for figure in _REACTIONS:
                 rows = self.of_channel(figure, channel)
                 if rows is not None:
                     found.append(self.linked(rows, channel).assign(FIGURE=figure, AMOUNT=0.0))
         found += [*self._converted(), *self._revenue(), *self._opted_out()]
-        columns = ["FIGURE", "USER", "KIND", "MESSAGE", "CHANNEL", "VARIATION", "T", "DAY", "AMOUNT"]
+        columns = [
+            "FIGURE",
+            "USER",
+            "KIND",
+            "MESSAGE",
+            "CHANNEL",
+            "VARIATION",
+            "T",
+            "DAY",
+            "REACH_DAY",
+            "AMOUNT",
+        ]
         rows = pd.concat([one[columns] for one in found if len(one)] or [pd.DataFrame(columns=columns)])
+        return rows.reset_index(drop=True)
+
+    @cached_property
+    def counted(self) -> pd.DataFrame:
+        """The reaches of the period with all that followed them, whenever it did."""
+        return self.in_period(self.ever, "REACH_DAY")
+
+    @cached_property
+    def happened(self) -> pd.DataFrame:
+        """What happened in the period, whichever reach it followed."""
+        return self.in_period(self.ever, "DAY")
+
+    def in_period(self, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+        """Return the rows whose day lies in the period.
+
+        :param column: which of their days.
+        """
         first, last = self.question.since, self.question.until
         assert first is not None
         assert last is not None
-        return _where(rows, [first <= day <= last for day in rows["DAY"]]).reset_index(drop=True)
+        return _where(rows, [first <= day <= last for day in rows[column]]).reset_index(drop=True)
 
     def _credited(self, figure: str) -> list[pd.DataFrame]:
         """Return what Braze credits to campaigns, Canvases and experiment steps."""
@@ -483,11 +511,13 @@ class Oracle:
         """Return the funnel of each value of some columns."""
         return {key: self.figures(some) for key, some in rows.groupby(list(columns))}
 
-    def of(self, message: Message | None) -> pd.DataFrame:
-        """Return the counted rows of a message; None: of all."""
-        if message is None:
-            return self.counted
-        return self.counted[(self.counted["KIND"] == message[0]) & (self.counted["MESSAGE"] == message[1])]
+    def of(self, message: Message | None, among: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return the rows of a message; None: of all.
+
+        :param among: of these rows; None: of the counted ones.
+        """
+        rows = self.counted if among is None else among
+        return rows if message is None else _about(rows, message)
 
     # -- the experiment ----------------------------------------------------------------------------------------------
 
@@ -542,12 +572,7 @@ class Oracle:
 
     def run_of(self, message: Message | None) -> tuple[int, int] | None:
         """Return the first and the last moment in the period at which a message reached somebody."""
-        first, last = self.question.since, self.question.until
-        assert first is not None
-        assert last is not None
-        reaches = _where(self.reaches, [first <= day <= last for day in self.reaches["DAY"]])
-        if message is not None:
-            reaches = reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+        reaches = self.of(message, self.in_period(self.reaches, "DAY"))
         return (int(reaches["T"].min()), int(reaches["T"].max())) if len(reaches) else None
 
     def began_before(self, message: Message | None) -> bool:
@@ -605,10 +630,7 @@ class Oracle:
 
     def known_reaches(self, message: Message | None) -> pd.DataFrame:
         """Return the reaches of a message, or of all, without what stands in for one."""
-        reaches = self.reaches[self.reaches["KNOWN"].astype(bool)]
-        if message is None:
-            return reaches
-        return reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+        return self.of(message, self.reaches[self.reaches["KNOWN"].astype(bool)])
 
     def is_over(self, anchor: float) -> bool:
         """Whether the data reach as far as an outcome period."""
@@ -671,11 +693,7 @@ class Oracle:
 
     def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
         """Return each user's first row of the period about a message."""
-        first, last = self.question.since, self.question.until
-        assert first is not None
-        assert last is not None
-        inside = _where(rows, [first <= day <= last for day in rows["DAY"]])
-        own = inside[(inside["KIND"] == message[0]) & (inside["MESSAGE"] == message[1])]
+        own = self.of(message, self.in_period(rows, "DAY"))
         return [(int(t), user) for user, t in own.groupby("USER")["T"].min().items()]
 
 
@@ -687,6 +705,11 @@ def _objects(rows: pd.DataFrame, values: Sequence[Any]) -> pd.Series:
 def _where(rows: pd.DataFrame, holds: Sequence[bool]) -> pd.DataFrame:
     """Return the rows for which it holds; an empty list by itself would choose columns."""
     return rows[pd.Series(holds, index=rows.index, dtype=bool)]
+
+
+def _about(rows: pd.DataFrame, message: Message) -> pd.DataFrame:
+    """Return the rows that are about a message."""
+    return rows[(rows["KIND"] == message[0]) & (rows["MESSAGE"] == message[1])]
 
 
 def _message(row: Row) -> tuple[str, str, str]:

@@ -186,6 +186,21 @@ def test_the_oracle_takes_the_day_in_the_time_zone_and_the_latest_reach() -> Non
     assert found.figures(found.counted)["revenue"] == pytest.approx(12.34)
 
 
+def test_the_oracle_counts_what_follows_the_messages_of_the_days_and_by_day_what_happened() -> None:
+    day = 24 * HOUR
+    sends = [event(n, user, NOON + n * day) for n, user in ((-1, "ann"), (0, "bob"), (1, "cy"))]
+    clicks = [event(n, user, NOON + n * day) for n, user in ((0, "ann"), (1, "bob"), (2, "cy"))]
+    found = Oracle(
+        share(MESSAGES_EMAIL_SEND=sends, MESSAGES_EMAIL_CLICK=clicks),
+        [stay(user, NOON - 9 * day) for user in ("ann", "bob", "cy")],
+        Asked(since=DAY, until=DAY, window=timedelta(days=2)),
+    )
+    what = ["FIGURE", "USER"]
+    bob, ann = ("external_id", "bob"), ("external_id", "ann")
+    assert found.counted[what].to_numpy().tolist() == [["reached", bob], ["clicked", bob]]
+    assert found.happened[what].to_numpy().tolist() == [["reached", bob], ["clicked", ann]]
+
+
 def test_the_oracle_says_null_where_no_table_tells_and_finds_what_stands_in() -> None:
     tables = share(
         MESSAGES_EMAIL_OPEN=[event(1, "ann", NOON), event(2, "ann", NOON + 10)],
@@ -436,7 +451,10 @@ def expected(oracle: Oracle) -> dict[Message, dict[str, Any]]:
             "variations": {}
             if message is None
             else {key: oracle.figures(some) for key, some in rows.groupby(["CHANNEL", "VARIATION"])},
-            "days": {day.isoformat(): oracle.figures(some, rows) for day, some in rows.groupby("DAY")},
+            "days": {
+                day.isoformat(): oracle.figures(some, rows)
+                for day, some in oracle.of(message, oracle.happened).groupby("DAY")
+            },
             **experiments[message],
         }
     return found
@@ -567,7 +585,7 @@ def assert_same(lab: Lab, question: ImpactQuestion, report: dict[str, Any] | Non
             assert found[message][part] == value, (message, part)
     if not (question.campaigns or question.canvases):
         columns = ("DAY", "KIND", "MESSAGE", "CHANNEL", "VARIATION")
-        assert lab.daily(question) == oracle.grouped(oracle.counted, *columns)
+        assert lab.daily(question) == oracle.grouped(oracle.happened, *columns)
     return oracle
 
 

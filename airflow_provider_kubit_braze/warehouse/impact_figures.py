@@ -11,7 +11,7 @@ from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, 
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse.impact_days import counted
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
-from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
+from airflow_provider_kubit_braze.warehouse.impact_sql import COUNTS, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ _BY_DAY: Final = "DAY >= %s AND DAY <= %s"
 _FUNNEL: Final = """
 SELECT {columns}, {figures}, MIN({reach}), MAX({reach})
 FROM {event}
-WHERE {key} AND {period} AND MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered'){chosen}
+WHERE {key} AND {period} AND {counts}{chosen}
 GROUP BY GROUPING SETS ({sets})
 """
 
@@ -56,6 +56,7 @@ FROM {event} WHERE {key} AND DAY >= %s AND DAY <= %s AND KIND = %s AND MESSAGE_I
 QUALIFY ROW_NUMBER() OVER (PARTITION BY ID_KIND, USER_ID ORDER BY MOMENT, FIGURE) = 1
 """
 
+# Those held out who were sent it all the same may have been sent it before the first of the treated.
 _GROUPS: Final = """
 WITH units AS ({units}),
 done AS (
@@ -69,8 +70,9 @@ done AS (
 met AS (
     SELECT DISTINCT u.ID_KIND, u.USER_ID
     FROM units u INNER JOIN {event} e ON e.ID_KIND = u.ID_KIND AND e.USER_ID = u.USER_ID
-    WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.FIGURE = 'reached'{of_message}
-    AND e.MOMENT >= u.ANCHOR AND e.MOMENT < u.ANCHOR + {window}
+    WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.DAY >= %s{of_message}
+    AND e.FIGURE = CASE WHEN u.IN_CONTROL THEN 'leaked' ELSE 'reached' END
+    AND (u.IN_CONTROL OR e.MOMENT >= u.ANCHOR) AND e.MOMENT < u.ANCHOR + {window}
 )
 SELECT u.IN_CONTROL, u.ANCHOR + {window} > {until} AS IS_OPEN, COUNT(*) AS USERS,
     COUNT(CASE WHEN d.CONVERTED = 1 THEN 1 END) AS CONVERTERS,
@@ -113,7 +115,7 @@ class Sums:
     :param buyers: those with a revenue other than 0.
     :param total: of revenue.
     :param squares: sum of the squares of each user's revenue.
-    :param reached: those whom the message reached.
+    :param reached: those whom the message reached; of those held out, those whom it was sent all the same.
     :param later: users, open ones too, who became countable after the run had begun.
     :param open: users whose window is open.
     """
@@ -297,7 +299,9 @@ class PeriodFigures:
             first=run.first,
         )
         of_outcomes = [] if outcomes else [*self._key, self._days[0]]
-        rows = self._session.rows(sql, [*params, currency or "", *of_outcomes, *self._key, *ids])
+        rows = self._session.rows(
+            sql, [*params, currency or "", *of_outcomes, *self._key, self._days[0], *ids]
+        )
         groups: dict[bool, dict[bool, Sequence[Any]]] = {}
         for control, is_open, *numbers in rows:
             groups.setdefault(bool(control), {})[bool(is_open)] = numbers
@@ -320,6 +324,7 @@ class PeriodFigures:
             event=self._tables.impact_event,
             key=KEY,
             period=period,
+            counts=COUNTS,
             chosen=chosen,
             sets=", ".join(f"({', '.join(group)})" for group in sets),
         )

@@ -17,17 +17,28 @@ KEPT: Final = (
 TOLD: Final = "INNER JOIN (VALUES {tellings}) AS m (SRC, FIGURE, CHANNEL) ON m.SRC = s.SRC"
 
 INSIDE: Final = (
-    "EXISTS (SELECT 1 FROM {inside} t WHERE t.UID = s.UID AND t.START_AT <= s.MOMENT AND t.END_AT > s.MOMENT)"
+    "EXISTS (SELECT 1 FROM {inside} t "
+    "WHERE t.UID = s.UID AND t.START_AT <= s.MOMENT AND t.END_AT > s.MOMENT AND {of_group})"
 )
+
+#: Rows of messages that figures are counted from.
+COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked')"
+
+#: What a row of a message that reached a user says.
+REACH: Final = (
+    "CASE WHEN m.FIGURE = 'control' AND s.KIND = 'canvas' AND NOT COALESCE(s.IN_CONTROL, FALSE) THEN 'entered' "
+    "ELSE m.FIGURE END"
+)
+
+#: What it says where the user was held out, and should have been sent nothing.
+LEAK: Final = "'leaked'"
 
 REACHES: Final = """
 INSERT INTO {fresh} ({kept})
 SELECT %s, %s, %s, {day}, {day}, s.MOMENT,
-    CASE WHEN m.FIGURE = 'control' AND s.KIND = 'canvas' AND NOT COALESCE(s.IN_CONTROL, FALSE) THEN 'entered'
-        ELSE m.FIGURE END,
-    s.KIND, s.MESSAGE_ID, m.CHANNEL, s.VARIATION_ID, p.ID_KIND, p.USER_ID, NULL, NULL
+    {figure}, s.KIND, s.MESSAGE_ID, m.CHANNEL, s.VARIATION_ID, p.ID_KIND, p.USER_ID, NULL, NULL
 FROM {stage} s {told} INNER JOIN {people} p ON p.UID = s.UID
-WHERE s.MESSAGE_ID IS NOT NULL AND s.MOMENT < %s AND {is_inside}
+WHERE s.MESSAGE_ID IS NOT NULL AND s.MOMENT < %s AND {is_theirs}
 """
 
 OUTCOMES: Final = """

@@ -94,12 +94,14 @@ class Compared:
     """An experiment.
 
     :param reached: of the treated, those with a counted reach in their own outcome period.
+    :param control_reached: of those held out, those who were sent it in the period before their outcomes end.
     :param open_users: left out, as their outcome period is not over.
     """
 
     treated: Sums
     control: Sums
     reached: int
+    control_reached: int
     open_users: int
 
 
@@ -158,7 +160,7 @@ class Oracle:
         there = {name: catalogue()[name.removesuffix("_ALL")].keys() for name in share}
         self.possible = {(one.figure.name, one.figure.scope) for one in judge(there) if one.possible}
         self.read: dict[str, pd.DataFrame] = {}
-        self.about: dict[str, pd.DataFrame] = {}
+        self.about: dict[tuple[str, bool], pd.DataFrame] = {}
 
     # -- which rows count ------------------------------------------------------------------------------------------
 
@@ -286,30 +288,36 @@ class Oracle:
             rows[column] = _objects(rows, [one[n] for one in messages])
         return rows.reset_index(drop=True)
 
-    def during_a_stay(self, events: pd.DataFrame) -> pd.DataFrame:
-        """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is."""
-        treated: dict[User, list[Stay]] = {}
+    def during_a_stay(self, events: pd.DataFrame, *, held: bool = False) -> pd.DataFrame:
+        """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is.
+
+        :param held: those instead that lie inside stays, all of them as held out.
+        """
+        stays: dict[User, list[Stay]] = {}
         for stay in self.stays:
-            if not stay.held:
-                treated.setdefault(stay.user, []).append(stay)
-        inside = [
-            any(
-                stay.start <= moment and (stay.end is None or moment < stay.end)
+            stays.setdefault(stay.user, []).append(stay)
+        inside = []
+        for profile, moment in zip(events["PROFILE"], events["T"], strict=True):
+            there = {
+                stay.held
                 for user in self.people[profile]
-                for stay in treated.get(user, ())
-            )
-            for profile, moment in zip(events["PROFILE"], events["T"], strict=True)
-        ]
+                for stay in stays[user]
+                if stay.start <= moment and (stay.end is None or moment < stay.end)
+            }
+            inside.append(there == {True} if held else False in there)
         return _where(events, inside).reset_index(drop=True)
 
-    def about_messages(self, table: str) -> pd.DataFrame:
-        """Return a table's counted rows that are about a message that is asked for."""
-        if table not in self.about:
-            self.about[table] = self._about_messages(table)
-        return self.about[table]
+    def about_messages(self, table: str, *, held: bool = False) -> pd.DataFrame:
+        """Return a table's counted rows that are about a message that is asked for.
 
-    def _about_messages(self, table: str) -> pd.DataFrame:
-        events = self.during_a_stay(self.events(table))
+        :param held: as for ``during_a_stay``.
+        """
+        if (table, held) not in self.about:
+            self.about[table, held] = self._about_messages(table, held)
+        return self.about[table, held]
+
+    def _about_messages(self, table: str, held: bool) -> pd.DataFrame:
+        events = self.during_a_stay(self.events(table), held=held)
         campaigns, canvases = self.question.campaigns, self.question.canvases
         asked = [
             message != ""
@@ -325,13 +333,16 @@ class Oracle:
         """The channels that messages go through."""
         return [figure.scope for figure in FIGURES if figure.name == "reached"]
 
-    def of_channel(self, figure: str, channel: str) -> pd.DataFrame | None:
-        """Return the counted rows of a figure of a channel, whether or not anything reached the user before."""
+    def of_channel(self, figure: str, channel: str, *, held: bool = False) -> pd.DataFrame | None:
+        """Return the counted rows of a figure of a channel, whether or not anything reached the user before.
+
+        :param held: as for ``during_a_stay``.
+        """
         if (figure, channel) not in self.possible:
             return None
         [needs] = [one.needs for one in FIGURES if (one.name, one.scope) == (figure, channel)]
         if (figure, channel) == ("delivered", "push"):
-            sends, bounces = self.about_messages(needs[0].table), self.events(BOUNCES)
+            sends, bounces = self.about_messages(needs[0].table, held=held), self.events(BOUNCES)
             times: dict[tuple[Any, ...], list[int]] = {}
             for bounce in bounces.to_dict("records"):
                 times.setdefault(_push(bounce), []).append(bounce["T"])
@@ -342,15 +353,23 @@ class Oracle:
                     for send in sends.to_dict("records")
                 ],
             )
-        return pd.concat([self.about_messages(need.table) for need in needs], ignore_index=True)
+        return pd.concat([self.about_messages(need.table, held=held) for need in needs], ignore_index=True)
 
     @cached_property
     def reaches(self) -> pd.DataFrame:
         """Every counted reach, or what stands in for one, of any day."""
+        return self._reaches(held=False)
+
+    @cached_property
+    def leaks(self) -> pd.DataFrame:
+        """The same of those who were held out then, whom nothing was to reach."""
+        return self._reaches(held=True)
+
+    def _reaches(self, *, held: bool) -> pd.DataFrame:
         found = []
         for channel in self.channels:
             for figure in ("reached", *_REACTIONS):
-                rows = self.of_channel(figure, channel)
+                rows = self.of_channel(figure, channel, held=held)
                 if rows is not None:
                     found.append(rows.assign(CHANNEL=channel, KNOWN=figure == "reached"))
                     break
@@ -621,10 +640,17 @@ class Oracle:
             for user, t in zip(reaches["USER"], reaches["T"], strict=True)
             if user in treated and 0 <= t - treated[user] < self.window
         }
+        leaks = self.of(message, self.in_period(self.leaks, "DAY"))
+        leaked = {
+            user
+            for user, t in zip(leaks["USER"], leaks["T"], strict=True)
+            if user in control and t < control[user] + self.window
+        }
         return Compared(
             treated=self.sums(treated),
             control=self.sums(control),
             reached=len(reached),
+            control_reached=len(leaked),
             open_users=len(units) - len(closed),
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _DAY_SECONDS: Final = 86_400
 
+_KINDS: Final = {"campaign": "campaign", "canvas": "Canvas"}
 _SUBJECTS: Final = {"campaign": "The campaign", "canvas": "The Canvas", ALL: "The messages together"}
 
 
@@ -101,12 +102,22 @@ class Comparison:
         groups = self.figures.held_out(run, until=until, currency=currency, kinds=self.kinds)
         if True in groups:
             experiments.append(self._experiment(run, groups, until, currency, "holdout"))
+            self._note_leaks(run, groups[True])
         if run.kind != ALL:
             of_braze = self.figures.braze_control(run, until=until, currency=currency)
             if of_braze is not None:
                 experiments.append(self._experiment(run, of_braze, until, currency, "braze_control"))
         still = sum(sums.open for sums in groups.values())
         return Compared(run=run, open_users=still, experiments=experiments)
+
+    def _note_leaks(self, run: Run, control: Sums) -> None:
+        """Say whom a message was sent though they were held out."""
+        if control.reached:
+            what = "one of the messages" if run.kind == ALL else f"{_KINDS[run.kind]} {run.id}"
+            self.notes.append(
+                f"{control.reached:,} of {control.users:,} held-out users were sent {what} all the same: its audience "
+                "is not the cohort (or somebody sent it by hand)."
+            )
 
     def _experiment(
         self,
@@ -132,6 +143,7 @@ class Comparison:
             control_share=float(share) if share else None,
             new_users_per_day=(treated.later + control.later) / length if length >= 1 else 0.0,
             reached=treated.reached if run.figures["reached"] is not None else None,
+            control_reached=control.reached if control_kind == "holdout" else None,
             open_users=still,
             countable_on=self._countable_on(run),
             is_final=not still and last + window <= until,

@@ -82,8 +82,10 @@ class Days:
             "kept": sql.KEPT,
             "key": sql.KEY,
             "day": self.day("s.MOMENT"),
-            "is_inside": sql.INSIDE.format(inside=self._work["inside"]),
+            "reach_day": self.day("s.REACHED_AT"),
+            "is_inside": sql.INSIDE.format(inside=self._work["inside"], of_group="NOT t.HELD_OUT"),
         }
+        self._is_held_out = sql.INSIDE.format(inside=self._work["inside"], of_group="t.HELD_OUT")
 
     @property
     def notes(self) -> list[str]:
@@ -179,7 +181,12 @@ class Days:
         self._work.make(
             "fresh", Staged(f"SELECT {sql.KEPT} FROM {self._tables.impact_event} WHERE 1 = 0", [])
         )
-        self._insert(sql.REACHES, ("reached", "anchor", "control"), end)
+        inside, reaches = self._words["is_inside"], ("reached", "anchor")
+        self._insert(sql.REACHES, (*reaches, "control"), end, figure=sql.REACH, is_theirs=inside)
+        if self._people.holds_out:
+            # Of a profile that two users of the ledger have, one may be treated.
+            held_out = f"{self._is_held_out} AND NOT {inside}"
+            self._insert(sql.REACHES, reaches, end, figure=sql.LEAK, is_theirs=held_out)
         self._insert_reactions(first, start, end)
         self._insert(sql.OUTCOMES, _OUTCOMES, end)
         days = (*self._key, first.isoformat(), last.isoformat())
@@ -218,9 +225,9 @@ class Days:
             Staged(f"SELECT r.* FROM ({everything.sql}) r WHERE r.UID IN ({owners})", everything.params),
         )
 
-    def _insert(self, statement: str, figures: tuple[str, ...], end: int) -> None:
+    def _insert(self, statement: str, figures: tuple[str, ...], end: int, **words: str) -> None:
         if told := self._told(figures):
-            self._session.execute(statement.format(**self._words, told=told), (*self._key, end))
+            self._session.execute(statement.format(**self._words, told=told, **words), (*self._key, end))
 
     def _insert_reactions(self, first: date, start: int, end: int) -> None:
         window = self._question.window_seconds
@@ -264,7 +271,7 @@ class Days:
             f"VARIATION_ID, {', '.join(FUNNEL).upper()}, CURRENCY, MEASURED_AT) "
             f"SELECT WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, {figures}, 'USD', "
             f"CAST(%s AS TIMESTAMP_NTZ) FROM {self._words['fresh']} "
-            "WHERE MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered') "
+            f"WHERE {sql.COUNTS} "
             "GROUP BY WORKSPACE, COHORT_ID, MEASURE, DAY, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID",
             (utc_text(measured_at),),
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse.impact_days import counted
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
-from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
+from airflow_provider_kubit_braze.warehouse.impact_sql import COUNTS, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +27,17 @@ _COLUMNS: Final = ("KIND", "MESSAGE_ID", "CHANNEL", "VARIATION_ID", "DAY")
 
 _REACH: Final = "CASE WHEN FIGURE IN ('reached', 'anchor') THEN MOMENT END"
 
+# What came of the messages that reached somebody in the period, though it came after its last day. The days say no more
+# than where to look.
+_OF_PERIOD: Final = "DAY >= %s AND DAY <= %s AND REACH_DAY >= %s AND REACH_DAY <= %s"
+
+# What happened on each day, whenever the message was sent that it came of.
+_BY_DAY: Final = "DAY >= %s AND DAY <= %s"
+
 _FUNNEL: Final = """
 SELECT {columns}, {figures}, MIN({reach}), MAX({reach})
 FROM {event}
-WHERE {key} AND DAY >= %s AND DAY <= %s AND MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered'){chosen}
+WHERE {key} AND {period} AND {counts}{chosen}
 GROUP BY GROUPING SETS ({sets})
 """
 
@@ -47,6 +56,7 @@ FROM {event} WHERE {key} AND DAY >= %s AND DAY <= %s AND KIND = %s AND MESSAGE_I
 QUALIFY ROW_NUMBER() OVER (PARTITION BY ID_KIND, USER_ID ORDER BY MOMENT, FIGURE) = 1
 """
 
+# Those held out who were sent it all the same may have been sent it before the first of the treated.
 _GROUPS: Final = """
 WITH units AS ({units}),
 done AS (
@@ -60,8 +70,9 @@ done AS (
 met AS (
     SELECT DISTINCT u.ID_KIND, u.USER_ID
     FROM units u INNER JOIN {event} e ON e.ID_KIND = u.ID_KIND AND e.USER_ID = u.USER_ID
-    WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.FIGURE = 'reached'{of_message}
-    AND e.MOMENT >= u.ANCHOR AND e.MOMENT < u.ANCHOR + {window}
+    WHERE e.WORKSPACE = %s AND e.COHORT_ID = %s AND e.MEASURE = %s AND e.DAY >= %s{of_message}
+    AND e.FIGURE = CASE WHEN u.IN_CONTROL THEN 'leaked' ELSE 'reached' END
+    AND (u.IN_CONTROL OR e.MOMENT >= u.ANCHOR) AND e.MOMENT < u.ANCHOR + {window}
 )
 SELECT u.IN_CONTROL, u.ANCHOR + {window} > {until} AS IS_OPEN, COUNT(*) AS USERS,
     COUNT(CASE WHEN d.CONVERTED = 1 THEN 1 END) AS CONVERTERS,
@@ -104,7 +115,7 @@ class Sums:
     :param buyers: those with a revenue other than 0.
     :param total: of revenue.
     :param squares: sum of the squares of each user's revenue.
-    :param reached: those whom the message reached.
+    :param reached: those whom the message reached; of those held out, those whom it was sent all the same.
     :param later: users, open ones too, who became countable after the run had begun.
     :param open: users whose window is open.
     """
@@ -148,6 +159,8 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
+        # A day more than the window has, as a day may have 23 hours.
+        self._after = last + timedelta(days=math.ceil(question.window_seconds / 86_400) + 1)
         self._since = question.starts(first)
         self._older: set[tuple[str, str]] = set()
         self._channels: dict[tuple[str, str], set[str]] = {}
@@ -162,7 +175,7 @@ class PeriodFigures:
             f"WHERE {KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
         )
         self._older = set(self._session.rows(before, (*self._key, self._days[0], *params)))
-        rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ("DAY",), ()), chosen, params)
+        rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ()), chosen, params)
         for row in rows:
             if row[0] is not None and row[2] is not None:
                 self._channels.setdefault((row[0], row[1]), set()).add(row[2])
@@ -174,8 +187,10 @@ class PeriodFigures:
         if kept:
             pairs = " OR ".join(["KIND = %s AND MESSAGE_ID = %s"] * len(kept))
             ids = [value for run in kept for value in (run.kind, run.id)]
-            parts = ((*message, "CHANNEL", "VARIATION_ID"), (*message, "DAY"))
-            rows += self._funnel(parts, f" AND ({pairs})", ids)
+            rows += self._funnel([(*message, "CHANNEL", "VARIATION_ID")], f" AND ({pairs})", ids)
+            rows += self._funnel([(*message, "DAY")], f" AND ({pairs})", ids)
+        if len(messages) > 1:
+            rows += self._funnel([("DAY",)], chosen, params)
         for row in rows:
             if row[2] is not None or row[4] is not None:
                 self._keep(row)
@@ -284,7 +299,9 @@ class PeriodFigures:
             first=run.first,
         )
         of_outcomes = [] if outcomes else [*self._key, self._days[0]]
-        rows = self._session.rows(sql, [*params, currency or "", *of_outcomes, *self._key, *ids])
+        rows = self._session.rows(
+            sql, [*params, currency or "", *of_outcomes, *self._key, self._days[0], *ids]
+        )
         groups: dict[bool, dict[bool, Sequence[Any]]] = {}
         for control, is_open, *numbers in rows:
             groups.setdefault(bool(control), {})[bool(is_open)] = numbers
@@ -295,6 +312,9 @@ class PeriodFigures:
     ) -> list[tuple[Any, ...]]:
         """Return one row for each group of each set: _COLUMNS, the figures, and the first and last reach."""
         grouped = {name for group in sets for name in group}
+        period, days = _BY_DAY, list(self._days)
+        if "DAY" not in grouped:
+            period, days = _OF_PERIOD, [self._days[0], self._after.isoformat(), *self._days]
         columns = ", ".join(name if name in grouped else f"NULL AS {name}" for name in _COLUMNS)
         figures = ", ".join(f"{counted(figure)} AS {figure.upper()}" for figure in FUNNEL)
         sql = _FUNNEL.format(
@@ -303,10 +323,12 @@ class PeriodFigures:
             reach=_REACH,
             event=self._tables.impact_event,
             key=KEY,
+            period=period,
+            counts=COUNTS,
             chosen=chosen,
             sets=", ".join(f"({', '.join(group)})" for group in sets),
         )
-        return self._session.rows(sql, (*self._key, *self._days, *params))
+        return self._session.rows(sql, (*self._key, *days, *params))
 
     def _chosen(self) -> tuple[str, list[str]]:
         """Return the condition of the messages that are asked about."""

@@ -59,9 +59,8 @@ QUALIFY ROW_NUMBER() OVER (PARTITION BY o.UID ORDER BY t.END_AT DESC, o.ID_KIND,
 """
 
 _INSIDE: Final = """
-SELECT DISTINCT o.UID, t.START_AT, t.END_AT
+SELECT DISTINCT o.UID, t.START_AT, t.END_AT, t.HELD_OUT
 FROM {owners} o INNER JOIN {stays} t ON t.ID_KIND = o.ID_KIND AND t.USER_ID = o.USER_ID
-WHERE NOT t.HELD_OUT
 """
 
 
@@ -76,7 +75,7 @@ class People:
     :param key: workspace and cohort.
     :param work: the measurement's tables. Made are ``stays``, and of each range of days ``people`` (UID, ID_KIND and
         USER_ID of whom a message may have reached), ``doers`` (the same of whom it is known what they did) and
-        ``inside`` (UID, and when it was in the cohort and not held out).
+        ``inside`` (UID, when it was in the cohort, and whether it was held out then).
     """
 
     def __init__(
@@ -99,6 +98,8 @@ class People:
         self._work = work
         self._merges = False
         self._kinds: list[str] = []
+        #: Whether anybody was ever held out.
+        self.holds_out = False
         #: What the profile views could not be asked, as sentences.
         self.notes: list[str] = []
 
@@ -110,9 +111,9 @@ class People:
     def begin(self) -> None:
         """Make what does not depend on the days."""
         self._work.make("stays", Staged(*stays_of(self._tables, self._key)))
-        self._kinds = sorted(
-            kind for (kind,) in self._session.rows(f"SELECT DISTINCT ID_KIND FROM {self._work['stays']}")
-        )
+        found = self._session.rows(f"SELECT DISTINCT ID_KIND, HELD_OUT FROM {self._work['stays']}")
+        self._kinds = sorted({kind for kind, _ in found})
+        self.holds_out = any(held for _, held in found)
         survivors = self._stage.survivors()
         self._merges = survivors is not None
         if survivors is not None:

@@ -7,31 +7,43 @@ from typing import Final
 #: The rows of one measure of a cohort.
 KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
-#: The columns of ``IMPACT_EVENT``, and of what is being measured.
+#: The columns of ``IMPACT_EVENT``, and of what is being measured. REACH_DAY is the day of the reach that a row is, or
+#: has followed; NULL of what users did whether or not they were reached.
 KEPT: Final = (
-    "WORKSPACE, COHORT_ID, MEASURE, DAY, MOMENT, FIGURE, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, ID_KIND, USER_ID, "
-    "CURRENCY, AMOUNT"
+    "WORKSPACE, COHORT_ID, MEASURE, DAY, REACH_DAY, MOMENT, FIGURE, KIND, MESSAGE_ID, CHANNEL, VARIATION_ID, ID_KIND, "
+    "USER_ID, CURRENCY, AMOUNT"
 )
 
 TOLD: Final = "INNER JOIN (VALUES {tellings}) AS m (SRC, FIGURE, CHANNEL) ON m.SRC = s.SRC"
 
 INSIDE: Final = (
-    "EXISTS (SELECT 1 FROM {inside} t WHERE t.UID = s.UID AND t.START_AT <= s.MOMENT AND t.END_AT > s.MOMENT)"
+    "EXISTS (SELECT 1 FROM {inside} t "
+    "WHERE t.UID = s.UID AND t.START_AT <= s.MOMENT AND t.END_AT > s.MOMENT AND {of_group})"
 )
+
+#: Rows of messages that figures are counted from.
+COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked')"
+
+#: What a row of a message that reached a user says.
+REACH: Final = (
+    "CASE WHEN m.FIGURE = 'control' AND s.KIND = 'canvas' AND NOT COALESCE(s.IN_CONTROL, FALSE) THEN 'entered' "
+    "ELSE m.FIGURE END"
+)
+
+#: What it says where the user was held out, and should have been sent nothing.
+LEAK: Final = "'leaked'"
 
 REACHES: Final = """
 INSERT INTO {fresh} ({kept})
-SELECT %s, %s, %s, {day}, s.MOMENT,
-    CASE WHEN m.FIGURE = 'control' AND s.KIND = 'canvas' AND NOT COALESCE(s.IN_CONTROL, FALSE) THEN 'entered'
-        ELSE m.FIGURE END,
-    s.KIND, s.MESSAGE_ID, m.CHANNEL, s.VARIATION_ID, p.ID_KIND, p.USER_ID, NULL, NULL
+SELECT %s, %s, %s, {day}, {day}, s.MOMENT,
+    {figure}, s.KIND, s.MESSAGE_ID, m.CHANNEL, s.VARIATION_ID, p.ID_KIND, p.USER_ID, NULL, NULL
 FROM {stage} s {told} INNER JOIN {people} p ON p.UID = s.UID
-WHERE s.MESSAGE_ID IS NOT NULL AND s.MOMENT < %s AND {is_inside}
+WHERE s.MESSAGE_ID IS NOT NULL AND s.MOMENT < %s AND {is_theirs}
 """
 
 OUTCOMES: Final = """
 INSERT INTO {fresh} ({kept})
-SELECT %s, %s, %s, {day}, s.MOMENT, m.FIGURE, '', '', '', '', p.ID_KIND, p.USER_ID, s.CURRENCY, s.AMOUNT
+SELECT %s, %s, %s, {day}, NULL, s.MOMENT, m.FIGURE, '', '', '', '', p.ID_KIND, p.USER_ID, s.CURRENCY, s.AMOUNT
 FROM {stage} s {told} INNER JOIN {doers} p ON p.UID = s.UID
 WHERE s.MOMENT < %s
 """
@@ -44,8 +56,8 @@ LAST: Final = (
 
 REACTIONS: Final = """
 INSERT INTO {fresh} ({kept})
-SELECT %s, %s, %s, {day}, s.MOMENT, s.FIGURE, s.KIND, s.MESSAGE_ID, s.REACH_CHANNEL, s.REACH_VARIATION, s.ID_KIND,
-    s.USER_ID, s.CURRENCY, s.AMOUNT
+SELECT %s, %s, %s, {day}, {reach_day}, s.MOMENT, s.FIGURE, s.KIND, s.MESSAGE_ID, s.REACH_CHANNEL, s.REACH_VARIATION,
+    s.ID_KIND, s.USER_ID, s.CURRENCY, s.AMOUNT
 FROM (
     SELECT ORD, MOMENT, FIGURE, KIND, MESSAGE_ID, ID_KIND, USER_ID, CURRENCY, AMOUNT,
         MAX(CASE WHEN ORD = 0 THEN MOMENT END) {last} AS REACHED_AT,

@@ -150,6 +150,7 @@ class _Maker:
         self.ids = count(1)
         self.imports = count(1)
         self.times = self._times()
+        self.held_out: dict[tuple[str, str], list[tuple[int, int | None]]] = {}
         self.people = [
             _Person(f"p{n:03}", self._external(n) if self.random.random() < 0.8 else None, n % 6 == 3)
             for n in range(users)
@@ -168,6 +169,7 @@ class _Maker:
         self._duplicates()
         self._strangers()
         self._last()
+        self._hold_out()
 
     # -- who -----------------------------------------------------------------------------------------------------
 
@@ -247,6 +249,8 @@ class _Maker:
         return found
 
     def _stay(self, kind: str, user: str, start: int, end: int | None, held: bool) -> tuple[int, int | None]:
+        if held:
+            self.held_out.setdefault((kind, user), []).append((start, end))
         fraction = self.random.choice((0, 0, 0, 0, 0.25))
         import_id = self._import(start)
         self.world.membership.append(
@@ -577,6 +581,32 @@ class _Maker:
                 theirs = {**self._row(name, end + 7200, nobody, **plain), "APP_GROUP_ID": OTHER_APP_GROUP}
                 to_come = self._row(name, int(NOW.timestamp()) + 3600, nobody, **plain)
                 self.world.share[table] += [theirs, to_come]
+
+    def _hold_out(self) -> None:
+        """Have the new messages keep to the cohort, but for a few: where both groups were sent one there is no verdict.
+
+        More users are held out, and sent nothing, so that one who was sent it is a share with which there is one.
+        """
+        for n in range(12 if self.held else 0):
+            self._stay("external_id", f"held out {n}", _MOMENT - 3600 * n, None, True)
+        names = {
+            person.profile: [("braze_id", person.profile), ("external_id", person.external_id or "")]
+            for person in self.people
+        }
+        leaks: dict[tuple[str, str], list[str]] = {}
+        for table, rows in self.world.share.items():
+            for row in rows if table.startswith("USERS_MESSAGES_") else ():
+                message = next((one for one in NEW_MESSAGES if one in row.values()), "")
+                held = [
+                    stay for name in names.get(row["USER_ID"], ()) for stay in self.held_out.get(name, ())
+                ]
+                if message and any(_spans(stay, row["TIME"]) for stay in held):
+                    leaks.setdefault((message, row["USER_ID"]), []).append(row["ID"])
+        for one in [one for one in leaks if one[0] == NEW_MESSAGES[0]][:1]:
+            del leaks[one]
+        gone = {one for ids in leaks.values() for one in ids}
+        for rows in self.world.share.values():
+            rows[:] = [row for row in rows if row["ID"] not in gone]
 
 
 def _spans(stay: tuple[int, int | None], moment: int) -> bool:

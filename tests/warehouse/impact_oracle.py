@@ -91,12 +91,14 @@ class Compared:
     """An experiment.
 
     :param reached: of the treated, those with a counted reach in their own outcome period.
+    :param control_reached: of those held out, those who were sent it in the period before their outcomes end.
     :param open_users: left out, as their outcome period is not over.
     """
 
     treated: Sums
     control: Sums
     reached: int
+    control_reached: int
     open_users: int
 
 
@@ -155,7 +157,7 @@ class Oracle:
         there = {name: catalogue()[name.removesuffix("_ALL")].keys() for name in share}
         self.possible = {(one.figure.name, one.figure.scope) for one in judge(there) if one.possible}
         self.read: dict[str, pd.DataFrame] = {}
-        self.about: dict[str, pd.DataFrame] = {}
+        self.about: dict[tuple[str, bool], pd.DataFrame] = {}
 
     # -- which rows count ------------------------------------------------------------------------------------------
 
@@ -281,30 +283,36 @@ class Oracle:
             rows[column] = _objects(rows, [one[n] for one in messages])
         return rows.reset_index(drop=True)
 
-    def during_a_stay(self, events: pd.DataFrame) -> pd.DataFrame:
-        """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is."""
-        treated: dict[User, list[Stay]] = {}
+    def during_a_stay(self, events: pd.DataFrame, *, held: bool = False) -> pd.DataFrame:
+        """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is.
+
+        :param held: those instead that lie inside stays, all of them as held out.
+        """
+        stays: dict[User, list[Stay]] = {}
         for stay in self.stays:
-            if not stay.held:
-                treated.setdefault(stay.user, []).append(stay)
-        inside = [
-            any(
-                stay.start <= moment and (stay.end is None or moment < stay.end)
+            stays.setdefault(stay.user, []).append(stay)
+        inside = []
+        for profile, moment in zip(events["PROFILE"], events["T"], strict=True):
+            there = {
+                stay.held
                 for user in self.people[profile]
-                for stay in treated.get(user, ())
-            )
-            for profile, moment in zip(events["PROFILE"], events["T"], strict=True)
-        ]
+                for stay in stays[user]
+                if stay.start <= moment and (stay.end is None or moment < stay.end)
+            }
+            inside.append(there == {True} if held else False in there)
         return _where(events, inside).reset_index(drop=True)
 
-    def about_messages(self, table: str) -> pd.DataFrame:
-        """Return a table's counted rows that are about a message that is asked for."""
-        if table not in self.about:
-            self.about[table] = self._about_messages(table)
-        return self.about[table]
+    def about_messages(self, table: str, *, held: bool = False) -> pd.DataFrame:
+        """Return a table's counted rows that are about a message that is asked for.
 
-    def _about_messages(self, table: str) -> pd.DataFrame:
-        events = self.during_a_stay(self.events(table))
+        :param held: as for ``during_a_stay``.
+        """
+        if (table, held) not in self.about:
+            self.about[table, held] = self._about_messages(table, held)
+        return self.about[table, held]
+
+    def _about_messages(self, table: str, held: bool) -> pd.DataFrame:
+        events = self.during_a_stay(self.events(table), held=held)
         campaigns, canvases = self.question.campaigns, self.question.canvases
         asked = [
             message != ""
@@ -320,13 +328,16 @@ class Oracle:
         """The channels that messages go through."""
         return [figure.scope for figure in FIGURES if figure.name == "reached"]
 
-    def of_channel(self, figure: str, channel: str) -> pd.DataFrame | None:
-        """Return the counted rows of a figure of a channel, whether or not anything reached the user before."""
+    def of_channel(self, figure: str, channel: str, *, held: bool = False) -> pd.DataFrame | None:
+        """Return the counted rows of a figure of a channel, whether or not anything reached the user before.
+
+        :param held: as for ``during_a_stay``.
+        """
         if (figure, channel) not in self.possible:
             return None
         [needs] = [one.needs for one in FIGURES if (one.name, one.scope) == (figure, channel)]
         if (figure, channel) == ("delivered", "push"):
-            sends, bounces = self.about_messages(needs[0].table), self.events(BOUNCES)
+            sends, bounces = self.about_messages(needs[0].table, held=held), self.events(BOUNCES)
             times: dict[tuple[Any, ...], list[int]] = {}
             for bounce in bounces.to_dict("records"):
                 times.setdefault(_push(bounce), []).append(bounce["T"])
@@ -337,15 +348,23 @@ class Oracle:
                     for send in sends.to_dict("records")
                 ],
             )
-        return pd.concat([self.about_messages(need.table) for need in needs], ignore_index=True)
+        return pd.concat([self.about_messages(need.table, held=held) for need in needs], ignore_index=True)
 
     @cached_property
     def reaches(self) -> pd.DataFrame:
         """Every counted reach, or what stands in for one, of any day."""
+        return self._reaches(held=False)
+
+    @cached_property
+    def leaks(self) -> pd.DataFrame:
+        """The same of those who were held out then, whom nothing was to reach."""
+        return self._reaches(held=True)
+
+    def _reaches(self, *, held: bool) -> pd.DataFrame:
         found = []
         for channel in self.channels:
             for figure in ("reached", *_REACTIONS):
-                rows = self.of_channel(figure, channel)
+                rows = self.of_channel(figure, channel, held=held)
                 if rows is not None:
                     found.append(rows.assign(CHANNEL=channel, KNOWN=figure == "reached"))
                     break
@@ -358,8 +377,8 @@ class Oracle:
         :param channel: of the reach; None for any.
         """
         reaches = self.reaches if channel is None else self.reaches[self.reaches["CHANNEL"] == channel]
-        reaches = reaches.drop(columns=["DAY", "KNOWN"]).rename(
-            columns={"T": "REACHED_AT", "VARIATION": "OF"}
+        reaches = reaches.drop(columns="KNOWN").rename(
+            columns={"T": "REACHED_AT", "DAY": "REACH_DAY", "VARIATION": "OF"}
         )
         rows = rows.drop(columns=["VARIATION"]).reset_index(drop=True)
         rows["ROW"] = range(len(rows))
@@ -370,22 +389,50 @@ class Oracle:
         return latest.rename(columns={"OF": "VARIATION"})
 
     @cached_property
-    def counted(self) -> pd.DataFrame:
-        """Every counted row of the period: FIGURE, USER, KIND, MESSAGE, CHANNEL, VARIATION, T, DAY and AMOUNT."""
+    def ever(self) -> pd.DataFrame:
+        """Every counted row: FIGURE, USER, KIND, MESSAGE, CHANNEL, VARIATION, T, DAY, AMOUNT, and its reach's day."""
         known = self.reaches[self.reaches["KNOWN"].astype(bool)]
-        found = [known.assign(FIGURE="reached", AMOUNT=0.0)]
+        found = [known.assign(FIGURE="reached", AMOUNT=0.0, REACH_DAY=known["DAY"])]
         for channel in self.channels:
             for figure in _REACTIONS:
                 rows = self.of_channel(figure, channel)
                 if rows is not None:
                     found.append(self.linked(rows, channel).assign(FIGURE=figure, AMOUNT=0.0))
         found += [*self._converted(), *self._revenue(), *self._opted_out()]
-        columns = ["FIGURE", "USER", "KIND", "MESSAGE", "CHANNEL", "VARIATION", "T", "DAY", "AMOUNT"]
+        columns = [
+            "FIGURE",
+            "USER",
+            "KIND",
+            "MESSAGE",
+            "CHANNEL",
+            "VARIATION",
+            "T",
+            "DAY",
+            "REACH_DAY",
+            "AMOUNT",
+        ]
         rows = pd.concat([one[columns] for one in found if len(one)] or [pd.DataFrame(columns=columns)])
+        return rows.reset_index(drop=True)
+
+    @cached_property
+    def counted(self) -> pd.DataFrame:
+        """The reaches of the period with all that followed them, whenever it did."""
+        return self.in_period(self.ever, "REACH_DAY")
+
+    @cached_property
+    def happened(self) -> pd.DataFrame:
+        """What happened in the period, whichever reach it followed."""
+        return self.in_period(self.ever, "DAY")
+
+    def in_period(self, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+        """Return the rows whose day lies in the period.
+
+        :param column: which of their days.
+        """
         first, last = self.question.since, self.question.until
         assert first is not None
         assert last is not None
-        return _where(rows, [first <= day <= last for day in rows["DAY"]]).reset_index(drop=True)
+        return _where(rows, [first <= day <= last for day in rows[column]]).reset_index(drop=True)
 
     def _credited(self, figure: str) -> list[pd.DataFrame]:
         """Return what Braze credits to campaigns, Canvases and experiment steps."""
@@ -478,11 +525,13 @@ class Oracle:
         """Return the funnel of each value of some columns."""
         return {key: self.figures(some) for key, some in rows.groupby(list(columns))}
 
-    def of(self, message: Message | None) -> pd.DataFrame:
-        """Return the counted rows of a message; None: of all."""
-        if message is None:
-            return self.counted
-        return self.counted[(self.counted["KIND"] == message[0]) & (self.counted["MESSAGE"] == message[1])]
+    def of(self, message: Message | None, among: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return the rows of a message; None: of all.
+
+        :param among: of these rows; None: of the counted ones.
+        """
+        rows = self.counted if among is None else among
+        return rows if message is None else _about(rows, message)
 
     # -- the experiment ----------------------------------------------------------------------------------------------
 
@@ -537,12 +586,7 @@ class Oracle:
 
     def run_of(self, message: Message | None) -> tuple[int, int] | None:
         """Return the first and the last moment in the period at which a message reached somebody."""
-        first, last = self.question.since, self.question.until
-        assert first is not None
-        assert last is not None
-        reaches = _where(self.reaches, [first <= day <= last for day in self.reaches["DAY"]])
-        if message is not None:
-            reaches = reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+        reaches = self.of(message, self.in_period(self.reaches, "DAY"))
         return (int(reaches["T"].min()), int(reaches["T"].max())) if len(reaches) else None
 
     def began_before(self, message: Message | None) -> bool:
@@ -591,19 +635,23 @@ class Oracle:
             for user, t in zip(reaches["USER"], reaches["T"], strict=True)
             if user in treated and 0 <= t - treated[user] < self.window
         }
+        leaks = self.of(message, self.in_period(self.leaks, "DAY"))
+        leaked = {
+            user
+            for user, t in zip(leaks["USER"], leaks["T"], strict=True)
+            if user in control and t < control[user] + self.window
+        }
         return Compared(
             treated=self.sums(treated),
             control=self.sums(control),
             reached=len(reached),
+            control_reached=len(leaked),
             open_users=len(units) - len(closed),
         )
 
     def known_reaches(self, message: Message | None) -> pd.DataFrame:
         """Return the reaches of a message, or of all, without what stands in for one."""
-        reaches = self.reaches[self.reaches["KNOWN"].astype(bool)]
-        if message is None:
-            return reaches
-        return reaches[(reaches["KIND"] == message[0]) & (reaches["MESSAGE"] == message[1])]
+        return self.of(message, self.reaches[self.reaches["KNOWN"].astype(bool)])
 
     def is_over(self, anchor: float) -> bool:
         """Whether the data reach as far as an outcome period."""
@@ -666,11 +714,7 @@ class Oracle:
 
     def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
         """Return each user's first row of the period about a message."""
-        first, last = self.question.since, self.question.until
-        assert first is not None
-        assert last is not None
-        inside = _where(rows, [first <= day <= last for day in rows["DAY"]])
-        own = inside[(inside["KIND"] == message[0]) & (inside["MESSAGE"] == message[1])]
+        own = self.of(message, self.in_period(rows, "DAY"))
         return [(int(t), user) for user, t in own.groupby("USER")["T"].min().items()]
 
 
@@ -682,6 +726,11 @@ def _objects(rows: pd.DataFrame, values: Sequence[Any]) -> pd.Series:
 def _where(rows: pd.DataFrame, holds: Sequence[bool]) -> pd.DataFrame:
     """Return the rows for which it holds; an empty list by itself would choose columns."""
     return rows[pd.Series(holds, index=rows.index, dtype=bool)]
+
+
+def _about(rows: pd.DataFrame, message: Message) -> pd.DataFrame:
+    """Return the rows that are about a message."""
+    return rows[(rows["KIND"] == message[0]) & (rows["MESSAGE"] == message[1])]
 
 
 def _message(row: Row) -> tuple[str, str, str]:

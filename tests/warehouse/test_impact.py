@@ -124,6 +124,33 @@ def test_a_conversion_is_credited_to_the_last_reach_in_any_channel(world: World)
     assert converted == {("SMS", "B"): 1, ("email", "A"): 0}
 
 
+def test_what_follows_the_messages_of_the_days_counts_and_what_follows_earlier_ones_does_not(
+    world: World,
+) -> None:
+    for user, sent, done in (("ann", "05 22:00", "06 02:00"), ("bob", "04 22:00", "05 02:00")):
+        world.stay(user)
+        world.message("EMAIL_SEND", user, sent)
+        world.message("EMAIL_OPEN", user, done)
+        world.message("EMAIL_CLICK", user, done)
+        world.row("USERS_CAMPAIGNS_CONVERSION_SHARED", user, done, CAMPAIGN_API_ID="spring")
+    world.message("EMAIL_CLICK", "bob", "05 03:00")
+    world.message("SMS_SEND", "bob", "05 10:00", CAMPAIGN_API_ID="summer")
+    # A question about more days has measured all of it before.
+    world.measure()
+    together, spring, _ = world.measure(since="2026-03-05", until="2026-03-05")["messages"]
+    wanted = {"reached": 1, "sends": 1, "seen": 1, "clicked": 1, "converted": 1}
+    (channel,), (variation,) = spring["channels"], spring["variations"]
+    for one in (spring, channel, variation, together["channels"][1]):
+        assert {name: one["figures"][name] for name in wanted} == wanted
+    assert together["figures"]["reached"] == 2
+    assert spring["first_reach"] == spring["last_reach"] == "2026-03-05T22:00:00+00:00"
+    # By day there is what happened on it, as in IMPACT_DAILY: bob's click.
+    for one in (spring, together):
+        (day,) = one["days"]
+        assert (day["day"], day["figures"]["clicked"]) == ("2026-03-05", 1)
+        assert day["figures"]["sends"] == (1 if one is spring else 2)
+
+
 def test_a_push_is_delivered_unless_it_bounces_within_a_day(world: World) -> None:
     for user in ("ann", "bob", "cid"):
         world.stay(user)

@@ -142,6 +142,78 @@ def test_the_effect_on_those_reached_is_told_where_it_is_known_who_was(world: Wo
     assert found["reached"]["difference"] == pytest.approx(0.5)
 
 
+def test_held_out_users_who_were_sent_it_all_the_same_are_told_and_nothing_is_judged(world: World) -> None:
+    treated, held = populate(world, 30, 30)
+    for number, user in enumerate(held):
+        # Those held out may come first.
+        world.message("EMAIL_SEND", user, "02 09:59" if number < 10 else "02 10:00")
+        world.message("EMAIL_OPEN", user, "02 11:00")
+        world.purchase(user, "03 10:00")
+    for user in treated:
+        world.purchase(user, "03 10:00")
+    report = world.measure()
+    (message,) = report["messages"]
+    assert (message["figures"]["reached"], message["figures"]["sends"], message["figures"]["seen"]) == (
+        30,
+        30,
+        0,
+    )
+    assert message["first_reach"] == "2026-03-02T10:00:00+00:00"
+    assert [one["figures"]["sends"] for one in message["days"]] == [30]
+    assert report["notes"] == [
+        "30 of 30 held-out users were sent campaign spring all the same: its audience is not the cohort (or somebody "
+        "sent it by hand)."
+    ]
+    found = experiment(report)
+    assert (found["control_reached"], found["reached"]) == (30, None)
+    assert {found[one]["verdict"] for one in ("conversion", "revenue")} == {"control_reached"}
+    tables, session = world.warehouse.tables, world.warehouse.session
+    sends = f"SELECT SUM(SENDS) FROM {tables.impact_daily} WHERE MEASURE = %s AND MESSAGE_ID = 'spring'"
+    assert session.row(sends, (report["measure"],)) == (30,)
+
+
+def test_a_few_held_out_users_who_were_sent_it_leave_the_verdict_and_count_in_the_effect_per_user(
+    world: World,
+) -> None:
+    treated, held = populate(world, 40, 40)
+    for user in treated[:20]:
+        world.purchase(user, "03 10:00")
+    # Two were within what counts of them; the others later, and before the days that are asked about.
+    for user, moment in zip(held, ("02 10:00", "09 09:59", "09 10:00", "01 23:59"), strict=False):
+        world.message("SMS_SEND", user, moment)
+    report = world.measure(since="2026-03-02")
+    found = experiment(report)
+    assert found["control_reached"] == 2
+    assert found["conversion"]["intervals"] is not None
+    assert found["reached"]["difference"] == pytest.approx(0.5 / (1 - 2 / 40))
+    assert report["notes"][0].startswith("2 of 40 held-out users were sent campaign spring all the same: ")
+
+
+def test_whoever_is_treated_later_under_the_same_profile_was_not_sent_it_by_mistake(world: World) -> None:
+    populate(world, 1, 0)
+    world.stay("two names", held=True)
+    world.stay("braze two names", kind="braze_id")
+    world.message("EMAIL_SEND", "two names", "02 10:00")
+    report = world.measure()
+    assert report["messages"][0]["figures"]["reached"] == 2
+    assert experiment(report)["control_reached"] == 0
+
+
+def test_of_all_messages_together_those_held_out_count_who_were_sent_any(world: World) -> None:
+    _, held = populate(world, 2, 3)
+    world.message("SMS_SEND", "t0", "03 10:00", **{"CAMPAIGN_API_ID": None, "CANVAS_API_ID": "journey"})
+    world.message("EMAIL_SEND", held[0], "03 10:00")
+    world.message("SMS_SEND", held[1], "03 10:00", **{"CAMPAIGN_API_ID": None, "CANVAS_API_ID": "journey"})
+    report = world.measure()
+    counts = {one["id"]: one["experiments"][0]["control_reached"] for one in report["messages"]}
+    assert counts == {"all": 2, "spring": 1, "journey": 1}
+    assert [note.partition(" all the same")[0] for note in report["notes"]] == [
+        "2 of 3 held-out users were sent one of the messages",
+        "1 of 3 held-out users were sent campaign spring",
+        "1 of 3 held-out users were sent Canvas journey",
+    ]
+
+
 def test_several_messages_are_judged_together_and_their_sum_by_itself(world: World) -> None:
     treated, _ = populate(world, 3, 2)
     world.message("SMS_SEND", treated[0], "03 10:00", CAMPAIGN_API_ID="summer")

@@ -186,6 +186,21 @@ def test_the_oracle_takes_the_day_in_the_time_zone_and_the_latest_reach() -> Non
     assert found.figures(found.counted)["revenue"] == pytest.approx(12.34)
 
 
+def test_the_oracle_counts_what_follows_the_messages_of_the_days_and_by_day_what_happened() -> None:
+    day = 24 * HOUR
+    sends = [event(n, user, NOON + n * day) for n, user in ((-1, "ann"), (0, "bob"), (1, "cy"))]
+    clicks = [event(n, user, NOON + n * day) for n, user in ((0, "ann"), (1, "bob"), (2, "cy"))]
+    found = Oracle(
+        share(MESSAGES_EMAIL_SEND=sends, MESSAGES_EMAIL_CLICK=clicks),
+        [stay(user, NOON - 9 * day) for user in ("ann", "bob", "cy")],
+        Asked(since=DAY, until=DAY, window=timedelta(days=2)),
+    )
+    what = ["FIGURE", "USER"]
+    bob, ann = ("external_id", "bob"), ("external_id", "ann")
+    assert found.counted[what].to_numpy().tolist() == [["reached", bob], ["clicked", bob]]
+    assert found.happened[what].to_numpy().tolist() == [["reached", bob], ["clicked", ann]]
+
+
 def test_the_oracle_says_null_where_no_table_tells_and_finds_what_stands_in() -> None:
     tables = share(
         MESSAGES_EMAIL_OPEN=[event(1, "ann", NOON), event(2, "ann", NOON + 10)],
@@ -239,6 +254,25 @@ def test_the_oracle_compares_groups_from_one_moment_on() -> None:
     assert (before.converters, before.total, after.total) == (1, 1.0, 17.0)
     never = Oracle({**whole, "USERS_BEHAVIORS_PURCHASE_SHARED": []}, stays, Asked())
     assert not never.can_compare
+
+
+def test_the_oracle_knows_whom_of_those_held_out_a_message_was_sent_all_the_same() -> None:
+    held = [stay(user, NOON - HOUR, held=True) for user in ("bob", "cy", "dee", "eve")]
+    stays = [stay("ann", NOON), *held, Stay(("braze_id", "profile of dee"), NOON - HOUR, None, False)]
+    sends = [event(1, "ann", NOON), event(2, "dee", NOON)]
+    # Before the first of the treated, after the time that counts, and another campaign.
+    sends += [
+        event(3, "bob", NOON - 1),
+        event(4, "cy", NOON + HOUR),
+        event(5, "eve", NOON, CAMPAIGN_API_ID="new"),
+    ]
+    tables = share(MESSAGES_EMAIL_SEND=sends, BEHAVIORS_PURCHASE=[event(1, "zoe", NOON + 3 * HOUR)])
+    found = Oracle(tables, stays, Asked())
+    assert found.figures(found.counted)["sends"] == 2
+    compared = found.experiment(("campaign", "c"))
+    assert (compared.reached, compared.control_reached, compared.control.users) == (2, 1, 4)
+    assert found.experiment(None).control_reached == 2
+    assert found.messages == [("campaign", "c")]
 
 
 def test_the_oracle_knows_who_bought_by_what_both_groups_do() -> None:
@@ -330,6 +364,12 @@ def test_the_random_worlds_have_something_of_everything() -> None:
     # Old and new messages, windows that are not over, users of every kind, and profiles of two.
     assert {found.began_before(message) for message in found.messages} == {True, False}
     assert compared.open_users
+    # Those held out to whom a message was sent are none, a few, and too many.
+    groups = [found.experiment(message) for message in found.messages]
+    shares = [one.control_reached / one.control.users for one in groups]
+    assert min(shares) == 0
+    assert any(0 < one <= 0.05 for one in shares)
+    assert max(shares) > 0.05
     assert {kind for kind, _ in found.ends} == {
         "braze_id", "external_id", "email", "phone", "user_alias", "device_id"
     }  # fmt: skip
@@ -436,7 +476,10 @@ def expected(oracle: Oracle) -> dict[Message, dict[str, Any]]:
             "variations": {}
             if message is None
             else {key: oracle.figures(some) for key, some in rows.groupby(["CHANNEL", "VARIATION"])},
-            "days": {day.isoformat(): oracle.figures(some, rows) for day, some in rows.groupby("DAY")},
+            "days": {
+                day.isoformat(): oracle.figures(some, rows)
+                for day, some in oracle.of(message, oracle.happened).groupby("DAY")
+            },
             **experiments[message],
         }
     return found
@@ -490,6 +533,7 @@ def _experiment(
         control_kind=control_kind,
         control_share=float(HOLDOUT) if control_kind == "holdout" else None,
         reached=compared.reached if oracle.figures(oracle.of(message))["reached"] is not None else None,
+        control_reached=compared.control_reached if control_kind == "holdout" else None,
         # Nobody is missing, and nobody more can come.
         is_final=run is not None and not compared.open_users and oracle.is_over(run[1]),
     )
@@ -567,7 +611,7 @@ def assert_same(lab: Lab, question: ImpactQuestion, report: dict[str, Any] | Non
             assert found[message][part] == value, (message, part)
     if not (question.campaigns or question.canvases):
         columns = ("DAY", "KIND", "MESSAGE", "CHANNEL", "VARIATION")
-        assert lab.daily(question) == oracle.grouped(oracle.counted, *columns)
+        assert lab.daily(question) == oracle.grouped(oracle.happened, *columns)
     return oracle
 
 
@@ -580,6 +624,12 @@ def _check_notes(oracle: Oracle, report: dict[str, Any]) -> None:
         if oracle.can_compare and oracle.run_of(one) is not None and oracle.began_before(one)
     ]
     assert len([note for note in report["notes"] if "began before" in note]) == len(older)
+    groups = [oracle.experiment(one) for one in ids if oracle.can_compare and oracle.run_of(one) is not None]
+    assert sorted(
+        f"{one.control_reached} of {one.control.users}" for one in groups if one.control_reached
+    ) == sorted(
+        note.partition(" held-out users were sent")[0] for note in report["notes"] if "all the same" in note
+    )
     kinds = [kind for kind, user in oracle.ends if not oracle.is_nameable((kind, user))]
     assert {f"{kinds.count(kind)} users of the cohort are known by {kind}" for kind in kinds} == {
         note.partition(",")[0] for note in report["notes"] if "are known by" in note

@@ -99,6 +99,7 @@ class Experiment:
         it was changed on the way or is not known, and then the sizes cannot be checked.
     :param new_users_per_day: users, of both groups together, who become countable each day.
     :param reached: how many of the treated received a message; None when it is not known.
+    :param control_reached: how many of the control group were sent the message all the same; None when it is not known.
     :param open_users: users who are in neither group yet, as their attribution window is not over.
     :param countable_on: the day on which the first of them is; None when it is not known.
     :param is_final: whether the message has run its course and nobody more will become countable: a last look.
@@ -113,6 +114,7 @@ class Experiment:
     control_share: float | None = None
     new_users_per_day: float = 0.0
     reached: int | None = None
+    control_reached: int | None = None
     open_users: int = 0
     countable_on: date | None = None
     is_final: bool = False
@@ -126,10 +128,14 @@ class Experiment:
             )
         if not (math.isfinite(self.new_users_per_day) and self.new_users_per_day >= 0):
             raise ImpactFiguresError(f"{self.name}: {self.new_users_per_day} new users a day cannot be.")
-        if self.reached is not None and not 0 <= self.reached <= self.treated.users:
-            raise ImpactFiguresError(
-                f"{self.name}: {self.reached:,} of {self.treated.users:,} treated users cannot have been reached."
-            )
+        for who, number, group in (
+            ("treated", self.reached, self.treated),
+            ("held-out", self.control_reached, self.control),
+        ):
+            if number is not None and not 0 <= number <= group.users:
+                raise ImpactFiguresError(
+                    f"{self.name}: {number:,} of {group.users:,} {who} users cannot have been reached."
+                )
         treated, control = self.treated.revenue, self.control.revenue
         if (treated is None) != (control is None):
             raise ImpactFiguresError(f"{self.name}: revenue is known of one group only; give it for both.")

@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     NOT_ENOUGH_DATA = "not_enough_data"
     #: The groups do not have the sizes they should have, so chance alone has not divided them.
     GROUPS_BROKEN = "groups_broken"
+    #: Too many of the control group were sent the message all the same.
+    CONTROL_REACHED = "control_reached"
     #: One of the groups is empty.
     NO_COMPARISON = "no_comparison"
 
@@ -148,6 +150,7 @@ class Judgement:
     :param control_kind: where its control group comes from.
     :param treated_users: users in the treated group.
     :param control_users: users in the control group.
+    :param control_reached: those of them whom the message was sent all the same; None when it is not known.
     :param sample_ratio: None when the sizes could not be checked.
     :param conversion: what it did to conversion.
     :param revenue: what it did to revenue; None when that is not known.
@@ -158,6 +161,7 @@ class Judgement:
     control_kind: ControlKind
     treated_users: int
     control_users: int
+    control_reached: int | None
     sample_ratio: SampleRatio | None
     conversion: Effect
     revenue: Effect | None

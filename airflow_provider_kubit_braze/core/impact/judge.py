@@ -38,6 +38,10 @@ EARLY_FALSE_ALARMS = 0.001
 #: Experiments* (2020), chapter 21, use the same).
 SAMPLE_RATIO_ALARMS = 0.001
 
+#: The share of a control group that may have been sent the message all the same: the difference lacks what it did to
+#: them.
+MOST_CONTROL_REACHED = 0.05
+
 #: The lift that is worth seeing, unless one is given.
 WORTH = 0.1
 
@@ -106,6 +110,8 @@ class _Reading:
             self._blocked = Verdict.NO_COMPARISON
         elif self._ratio and not self._ratio.is_sound:
             self._blocked = Verdict.GROUPS_BROKEN
+        elif (experiment.control_reached or 0) / control.users > MOST_CONTROL_REACHED:
+            self._blocked = Verdict.CONTROL_REACHED
         self._counts = (treated.converters, treated.users, control.converters, control.users)
         self._sums: tuple[Any, Any] | None = None
         if treated.revenue and control.revenue:
@@ -136,6 +142,7 @@ class _Reading:
             control_kind=experiment.control_kind,
             treated_users=experiment.treated.users,
             control_users=experiment.control.users,
+            control_reached=experiment.control_reached,
             sample_ratio=self._ratio,
             conversion=of_conversion,
             revenue=self._effect("revenue", self.revenue_p, *revenue) if has_revenue else None,
@@ -248,10 +255,18 @@ def _scaled(interval: Interval, factor: float) -> Interval:
 
 
 def _reached(experiment: Experiment, effect: Effect) -> ReachedEffect | None:
-    """Return the effect on those reached: all of it is theirs (H. S. Bloom, Evaluation Review 8 (1984) 225-246)."""
+    """Return the effect on those reached: all of it is theirs (H. S. Bloom, Evaluation Review 8 (1984) 225-246).
+
+    Where some of the control group were reached as well, it is that of those more who were in the treated group
+    (G. W. Imbens, J. D. Angrist, Econometrica 62 (1994) 467-475).
+    """
     if not experiment.reached or not effect.intervals:
         return None
-    factor = experiment.treated.users / experiment.reached
+    treated, control = experiment.treated.users, experiment.control.users
+    more = experiment.reached * control - (experiment.control_reached or 0) * treated
+    if more <= 0:
+        return None
+    factor = treated * control / more
     return ReachedEffect(
         users=experiment.reached,
         difference=effect.difference * factor,

@@ -64,10 +64,10 @@ class MessageImpact:
     :param name: its name, as far as the share knows it.
     :param first_reach: when it first reached somebody of the cohort in the period; None when it is not known.
     :param last_reach: when it last did.
-    :param figures: figure -> value, over the whole period.
+    :param figures: figure -> value, of what reached users in the period, with all that followed it.
     :param channels: the same by channel.
     :param variations: the same by channel and variation.
-    :param days: the same by day.
+    :param days: what happened on each day of the period, whenever the message was sent that it followed.
     :param open_users: users whose attribution window is not over, and who are therefore in neither group yet.
     :param judgements: what it did, against each control group that there is.
     :param before_after: a description, where nobody was held out.
@@ -186,6 +186,7 @@ def _judgement(one: Judgement) -> dict[str, Any]:
         "control_kind": one.control_kind,
         "treated_users": one.treated_users,
         "control_users": one.control_users,
+        "control_reached": one.control_reached,
         "sample_ratio": asdict(one.sample_ratio) if one.sample_ratio else None,
         "conversion": asdict(one.conversion),
         "revenue": asdict(one.revenue) if one.revenue else None,

@@ -33,6 +33,13 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
             "something else as well: find out in what before comparing them. If the holdout was changed, measure from "
             "the day after on (since)."
         )
+    if effect.verdict is Verdict.CONTROL_REACHED:
+        reached, users = experiment.control_reached or 0, experiment.control.users
+        return (
+            f"No verdict: of {control}, {percent(reached / users)} ({reached:,} of {users:,}) were sent it all the "
+            "same, so it cannot be said what users do without it. Send it with TriggerCohortCampaignOperator (a Canvas "
+            "with TriggerCohortCanvasOperator), or filter its audience by the cohort's attribute."
+        )
     if effect.p is None:
         return (
             f"Not enough data to say: {_figures(effect, control)}. In one of the groups too few have bought; intervals "

@@ -59,6 +59,7 @@ def test_groups_that_cannot_be_are_refused(group: dict[str, Any], words: str) ->
         ({"new_users_per_day": -1}, "-1 new users a day"),
         ({"new_users_per_day": float("inf")}, "inf new users a day"),
         ({"reached": 11}, "11 of 10 treated users"),
+        ({"control_reached": 6}, "6 of 5 held-out users"),
         ({"treated": Group(users=10, converters=1, revenue=revenue())}, "known of one group only"),
         (
             {

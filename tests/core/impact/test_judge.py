@@ -210,6 +210,36 @@ def test_the_effect_on_those_reached_is_all_of_it() -> None:
     assert judge(experiment(control=(0, 0), reached=5)).reached is None
 
 
+def test_where_the_control_group_was_reached_as_well_the_effect_is_that_of_the_difference() -> None:
+    judged = judge(experiment(reached=300_000, control_reached=5_000))
+
+    assert judged.control_reached == 5_000
+    assert judged.conversion.verdict is Verdict.RAISED
+    assert judged.reached is not None
+    assert judged.conversion.intervals is not None
+    assert judged.reached.difference == pytest.approx(judged.conversion.difference / (1 / 3 - 0.05))
+    assert judged.reached.interval.high == pytest.approx(
+        judged.conversion.intervals.difference.high / (1 / 3 - 0.05)
+    )
+    assert judge(experiment(reached=9_000, control_reached=1_000)).reached is None
+
+
+def test_a_control_group_that_was_sent_the_message_gets_no_verdict() -> None:
+    judged = judge(with_revenue(54_000, 5_000, reached=900_000, control_reached=5_001))
+
+    assert judged.revenue is not None
+    for effect in (judged.conversion, judged.revenue):
+        assert effect.verdict is Verdict.CONTROL_REACHED
+        assert (effect.intervals, effect.p, effect.extra_interval) == (None, None, None)
+        assert effect.sentence == (
+            "No verdict: of those held out, 5.00% (5,001 of 100,000) were sent it all the same, so it cannot be said "
+            "what users do without it. Send it with TriggerCohortCampaignOperator (a Canvas with "
+            "TriggerCohortCanvasOperator), or filter its audience by the cohort's attribute."
+        )
+    assert judged.reached is None
+    assert judge(experiment(control_reached=None)).conversion.verdict is Verdict.RAISED
+
+
 def test_one_lucky_campaign_of_many_is_no_finding() -> None:
     lucky, dull = (
         experiment((900_000, 46_500), (100_000, 5_000)),
@@ -232,12 +262,17 @@ def test_one_lucky_campaign_of_many_is_no_finding() -> None:
 
 def test_campaigns_that_cannot_be_judged_cost_the_others_nothing() -> None:
     broken = experiment((900_000, 54_000), (50_000, 5_000), control_share=0.1)
-    empty = experiment(control=(0, 0))
+    sent = experiment(control_reached=50_000)
+    empty = experiment(control=(0, 0), control_reached=0)
 
-    first, *others = judge_all([experiment(), broken, empty])
+    first, *others = judge_all([experiment(), broken, sent, empty])
 
     assert first.conversion.compared == 1
-    assert [other.conversion.verdict for other in others] == [Verdict.GROUPS_BROKEN, Verdict.NO_COMPARISON]
+    assert [other.conversion.verdict for other in others] == [
+        Verdict.GROUPS_BROKEN,
+        Verdict.CONTROL_REACHED,
+        Verdict.NO_COMPARISON,
+    ]
 
 
 def test_no_campaigns_are_no_judgements() -> None:

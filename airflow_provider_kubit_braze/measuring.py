@@ -61,6 +61,7 @@ def measure_alone(
     :param rest: what else ``measure_impact`` takes.
     :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
     :raises CohortBusyError: when another task is measuring; a later try finds that ended.
+    :raises LeaseLostError: when another task has taken this one for dead, and measures by now.
     """
     with closing(open_session()) as session:
         ensure_tables(session, tables)
@@ -70,10 +71,17 @@ def measure_alone(
             (workspace, f"{cohort_id}: {question.measure}"),
             identity,
             busy=f"The impact on cohort {cohort_id!r} is being measured",
+            lost=f"Another task measures the impact on cohort {cohort_id!r}",
         )
         with lease.held(session):
             return measure_impact(
-                question, session=session, tables=tables, workspace=workspace, cohort_id=cohort_id, **rest
+                question,
+                session=session,
+                tables=tables,
+                workspace=workspace,
+                cohort_id=cohort_id,
+                fence=lambda: lease.fence(session),
+                **rest,
             )
 
 
@@ -90,6 +98,7 @@ def measure_impact(
     run_id: str = "",
     full_refresh: bool = False,
     keep: bool = True,
+    fence: Callable[[], None] | None = None,
 ) -> ImpactReport:
     """Measure the impact of messages on a cohort, and keep it in ``IMPACT_DAILY`` and ``IMPACT_SUMMARY``.
 
@@ -105,6 +114,8 @@ def measure_impact(
     :param full_refresh: measure every day anew, whatever was measured before.
     :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, as there is one
         summary of a measure.
+    :param fence: the last statement of every transaction that changes what was measured, which it has rolled back by
+        raising when somebody else measures the same by now; None: nobody can.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
     :raises NeverImportedError: when the ledger has nobody of the cohort.
@@ -124,6 +135,7 @@ def measure_impact(
             now=now,
             holdout=holdout,
             kinds=kinds,
+            fence=fence or (lambda: None),
         ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh, keep=keep)
     except Exception as error:
         if not is_refusal(error) or is_contention(error):
@@ -167,12 +179,14 @@ class _Measurement:
         now: datetime,
         holdout: Fraction | None,
         kinds: Mapping[str, int],
+        fence: Callable[[], None],
     ) -> None:
         self._question = question
         self._session = session
         self._tables = tables
         self._key = key
         self._now = now
+        self._fence = fence
         self._holdout = holdout
         self._inventory = read_inventory(session, question.source)
         self._tellings = Tellings(self._inventory.columns)
@@ -185,6 +199,7 @@ class _Measurement:
             tellings=self._tellings,
             question=question,
             key=key,
+            fence=fence,
         )
         self._kinds = kinds
         self._notes: list[str] = []
@@ -210,6 +225,7 @@ class _Measurement:
                 tellings=self._tellings,
                 question=question,
                 key=self._key,
+                fence=self._fence,
             ).run(now=self._now, run_id=run_id, anew=full_refresh)
             runs, left_out = self._figures.runs()
             compared = Comparison(
@@ -261,7 +277,7 @@ class _Measurement:
             notes=[*self._days.notes, *self._notes],
         )
         if keep:
-            keep_summary(self._session, self._tables, report, key=self._key)
+            keep_summary(self._session, self._tables, report, key=self._key, fence=self._fence)
         log.info(
             "Measured %d days; %d messages reached the cohort.", refreshed.days, len(runs) - (len(runs) > 1)
         )

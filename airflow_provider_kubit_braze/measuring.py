@@ -72,6 +72,7 @@ def measure_alone(
     :param rest: what else ``measure_impact`` takes.
     :raises StateSchemaError: when the state tables cannot be made; with the grants that are missing.
     :raises CohortBusyError: when another task is measuring; a later try finds that ended.
+    :raises LeaseLostError: when another task has taken this one for dead, and measures by now.
     """
     with closing(open_session()) as session:
         ensure_tables(session, tables)
@@ -81,10 +82,17 @@ def measure_alone(
             (workspace, f"{cohort_id}: {question.measure}"),
             identity,
             busy=f"The impact on cohort {cohort_id!r} is being measured",
+            lost=f"Another task measures the impact on cohort {cohort_id!r}",
         )
         with lease.held(session):
             return measure_impact(
-                question, session=session, tables=tables, workspace=workspace, cohort_id=cohort_id, **rest
+                question,
+                session=session,
+                tables=tables,
+                workspace=workspace,
+                cohort_id=cohort_id,
+                fence=lambda: lease.fence(session),
+                **rest,
             )
 
 
@@ -101,6 +109,7 @@ def measure_impact(
     run_id: str = "",
     full_refresh: bool = False,
     keep: bool = True,
+    fence: Callable[[], None] | None = None,
 ) -> ImpactReport:
     """Measure the impact of messages on a cohort, and keep it in ``IMPACT_DAILY`` and ``IMPACT_SUMMARY``.
 
@@ -116,6 +125,8 @@ def measure_impact(
     :param full_refresh: measure every day anew, whatever was measured before.
     :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, as there is one
         summary of a measure.
+    :param fence: the last statement of every transaction that changes what was measured, which it has rolled back by
+        raising when somebody else measures the same by now; None: nobody can.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises StatementBrokenOffError: when Snowflake could not do it now.
     :raises CohortConfigError: when the first day is still to come.
@@ -136,6 +147,7 @@ def measure_impact(
             now=now,
             holdout=holdout,
             kinds=kinds,
+            fence=fence or (lambda: None),
         ).report(cohort_name=cohort_name or cohort_id, run_id=run_id, full_refresh=full_refresh, keep=keep)
     except Exception as error:
         if not is_refusal(error) or is_contention(error):
@@ -183,12 +195,14 @@ class _Measurement:
         now: datetime,
         holdout: Fraction | None,
         kinds: Mapping[str, int],
+        fence: Callable[[], None],
     ) -> None:
         self._question = question
         self._session = session
         self._tables = tables
         self._key = key
         self._now = now
+        self._fence = fence
         self._holdout = holdout
         first = question.starts(question.days(now)[0])
         self._inventory = read_inventory(session, question.source).since(first, now=now)
@@ -202,6 +216,7 @@ class _Measurement:
             tellings=self._tellings,
             question=question,
             key=key,
+            fence=fence,
         )
         self._kinds = kinds
         self._notes: list[str] = []
@@ -227,6 +242,7 @@ class _Measurement:
                 tellings=self._tellings,
                 question=question,
                 key=self._key,
+                fence=self._fence,
             ).run(now=self._now, run_id=run_id, anew=full_refresh)
             runs, left_out = self._figures.runs()
             compared = Comparison(
@@ -278,7 +294,7 @@ class _Measurement:
             notes=[*self._days.notes, *self._notes],
         )
         if keep:
-            keep_summary(self._session, self._tables, report, key=self._key)
+            keep_summary(self._session, self._tables, report, key=self._key, fence=self._fence)
         log.info(
             "Measured %d days; %d messages reached the cohort.", refreshed.days, len(runs) - (len(runs) > 1)
         )

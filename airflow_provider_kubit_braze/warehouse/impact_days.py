@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse import impact_sql as sql
+from airflow_provider_kubit_braze.warehouse.impact_older import Older
 from airflow_provider_kubit_braze.warehouse.impact_people import People
 from airflow_provider_kubit_braze.warehouse.impact_stage import COLUMNS, Staged, union
 from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import date, datetime
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
@@ -53,6 +54,8 @@ class Days:
     :param tellings: what they tell.
     :param question: what is asked.
     :param key: workspace and cohort.
+    :param fence: the last statement of each transaction: raises when somebody else measures the same by now. None:
+        nobody can, or nothing is written.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Days:
         tellings: Tellings,
         question: ImpactQuestion,
         key: tuple[str, str],
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self._session = session
         self._tables = tables
@@ -72,6 +76,7 @@ class Days:
         self._tellings = tellings
         self._question = question
         self._key = (*key, question.measure)
+        self._fence = fence or (lambda: None)
         self._work = WorkTables(session, tables)
         self._people = People(
             session, tables, inventory=inventory, stage=stage, question=question, key=key, work=self._work
@@ -86,6 +91,18 @@ class Days:
             "is_inside": sql.INSIDE.format(inside=self._work["inside"], of_group="NOT t.HELD_OUT"),
         }
         self._is_held_out = sql.INSIDE.format(inside=self._work["inside"], of_group="t.HELD_OUT")
+        #: The messages that are older than the measured days.
+        self.older = Older(
+            session,
+            tables,
+            stage=stage,
+            tellings=tellings,
+            people=self._people,
+            question=question,
+            key=self._key,
+            work=self._work,
+            words=self._words,
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -133,6 +150,21 @@ class Days:
             end = min(last, first + timedelta(days=DAYS_AT_ONCE - 1))
             self._measure(first, end, used, measured_at)
             first = end + timedelta(days=1)
+
+    def clear(self, first: date, last: date) -> None:
+        """Remove what is said of days; inside a transaction. What is older than the days is no part of them.
+
+        :param first: the first day.
+        :param last: the last one.
+        """
+        days = (*self._key, first.isoformat(), last.isoformat())
+        for table, kept in (
+            (self._tables.impact_event, " AND FIGURE <> 'older'"),
+            (self._tables.impact_daily, ""),
+        ):
+            self._session.execute(
+                f"DELETE FROM {table} WHERE {sql.KEY} AND DAY >= %s AND DAY <= %s{kept}", days
+            )
 
     def stage_outcomes(self, first: int, until: int) -> None:
         """Stage what users did, without what is about messages; inside ``prepared``.
@@ -189,17 +221,14 @@ class Days:
             self._insert(sql.REACHES, reaches, end, figure=sql.LEAK, is_theirs=held_out)
         self._insert_reactions(first, start, end)
         self._insert(sql.OUTCOMES, _OUTCOMES, end)
-        days = (*self._key, first.isoformat(), last.isoformat())
 
         def work() -> None:
-            for table in (self._tables.impact_event, self._tables.impact_daily):
-                self._session.execute(
-                    f"DELETE FROM {table} WHERE {sql.KEY} AND DAY >= %s AND DAY <= %s", days
-                )
+            self.clear(first, last)
             self._session.execute(
                 f"INSERT INTO {self._tables.impact_event} ({sql.KEPT}) SELECT {sql.KEPT} FROM {self._words['fresh']}"
             )
             self._count(measured_at)
+            self._fence()
 
         self._session.transact(work)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
 from airflow_provider_kubit_braze.core.impact.tellings import FUNNEL
 from airflow_provider_kubit_braze.warehouse.impact_days import counted
+from airflow_provider_kubit_braze.warehouse.impact_older import LOOK_BACK
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 from airflow_provider_kubit_braze.warehouse.impact_sql import COUNTS, KEY
 
@@ -95,7 +96,7 @@ class Run:
     :param first: when it first reached somebody, in epoch seconds; None when it reached nobody.
     :param last: when it last did.
     :param figures: over the whole period.
-    :param is_older: whether it reached somebody before the period, too.
+    :param is_older: whether it reached somebody in the year before the period, too.
     """
 
     kind: str
@@ -161,6 +162,7 @@ class PeriodFigures:
         self._days = (first.isoformat(), last.isoformat())
         # A day more than the window has, as a day may have 23 hours.
         self._after = last + timedelta(days=math.ceil(question.window_seconds / 86_400) + 1)
+        self._looked = (first - LOOK_BACK).isoformat()
         self._since = question.starts(first)
         self._older: set[tuple[str, str]] = set()
         self._channels: dict[tuple[str, str], set[str]] = {}
@@ -170,11 +172,12 @@ class PeriodFigures:
         """Return all messages together, if there are several, and the largest ones; and how many more there are."""
         chosen, params = self._chosen()
         message = ("KIND", "MESSAGE_ID")
+        # No further back than it is looked: what else happens to be measured must not make another message of it.
         before = (
             f"SELECT DISTINCT KIND, MESSAGE_ID FROM {self._tables.impact_event} "
-            f"WHERE {KEY} AND FIGURE IN ('reached', 'anchor') AND DAY < %s{chosen}"
+            f"WHERE {KEY} AND FIGURE IN ('reached', 'anchor', 'older') AND DAY >= %s AND DAY < %s{chosen}"
         )
-        self._older = set(self._session.rows(before, (*self._key, self._days[0], *params)))
+        self._older = set(self._session.rows(before, (*self._key, self._looked, self._days[0], *params)))
         rows = self._funnel((message, (*message, "CHANNEL"), ("CHANNEL",), ()), chosen, params)
         for row in rows:
             if row[0] is not None and row[2] is not None:

@@ -14,7 +14,7 @@ from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.core.impact.tellings import Tellings
@@ -51,9 +51,8 @@ class Refreshed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Before:
-    """How far the last measurement has come."""
+    """How far an earlier measurement has come."""
 
-    settings: str
     first: date
     last: date
     data_until: int | None
@@ -73,6 +72,18 @@ class _Arrived:
     loaded: int | None
 
 
+# A row of IMPACT_REFRESH says: each of these days was measured with these settings, since all had come that is loaded
+# until then. For this to stay true, and for nobody's history to be lost, wherever a measurement is killed:
+#
+# - A row is written when all of its days are measured, in the last transaction. One that will not be true any more goes
+#   in the first, before any of its days is touched: a retry then knows nothing of these days, and measures them.
+# - Days are only ever replaced, by what the share says of them now; or cleared, where it says nothing. Those outside of
+#   what is wanted, and of the row that is gone on from, stay as they are, known or not.
+# - Only rows that overlap these days go: with a measurement anew all of them; otherwise those with other settings, as
+#   with the same settings a day that is measured again is no less measured than before.
+# - What is known to be of another share or app group goes as a whole. Without a row nothing proves that.
+# - Days that touch are one range: what follows a message may come in the next. A range that is prolonged to the front
+#   has its first days measured again, as far as something may follow from the new ones.
 class Refresh:
     """A measurement of a cohort, from the last one on.
 
@@ -83,6 +94,7 @@ class Refresh:
     :param tellings: what they tell.
     :param question: what is asked.
     :param key: workspace and cohort.
+    :param fence: the last statement of each transaction: raises when somebody else measures the same by now.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class Refresh:
         tellings: Tellings,
         question: ImpactQuestion,
         key: tuple[str, str],
+        fence: Callable[[], None],
     ) -> None:
         self._session = session
         self._tables = tables
@@ -103,6 +116,7 @@ class Refresh:
         self._tellings = tellings
         self._question = question
         self._key = (*key, question.measure)
+        self._fence = fence
 
     def run(self, *, now: datetime, run_id: str, anew: bool) -> Refreshed:
         """Measure what has changed; must run inside ``Days.prepared``.
@@ -111,18 +125,18 @@ class Refresh:
         :param run_id: the run that the record names.
         :param anew: measure everything, whatever was measured before.
         """
-        first, last = self._range(now)
-        found = self._before()
-        before = found if found is not None and not anew and self._continues(found, first, last) else None
-        if before is None:
-            # Days before those that are asked about stay as they were measured, unless they are somebody else's.
-            same = found is not None and self._is_same_share(found)
-            self._forget(first if same else None)
-        arrived = self._arrivals(first, now, before)
+        self._forget_another_share()
+        asked = self._range(now)
+        before = None if anew else self._before(*asked)
+        arrived = self._arrivals(asked[0], now, before)
+        first, last = asked
         if before is not None:
             # What was measured for other questions stays up to date, or theirs would be measured anew.
             first, last = min(first, before.first), max(last, before.last)
         changed = self._changed(first, last, before, arrived)
+        self._withdraw(first, last, before, changed)
+        if before is None or first < before.first:
+            self._days.older.look(self._question.days(now)[0], first)
         until = int(now.timestamp())
         reached = {
             "data": max((one.moment for one in arrived), default=None),
@@ -143,25 +157,32 @@ class Refresh:
         for one, other in _pieces(changed):
             log.info("Measuring the impact from %s to %s.", one, other)
             self._days.measure(one, other, used=used, measured_at=now)
-        self._session.execute(
-            f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, LAST_DAY, "
-            "DAYS, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
-            "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, %s, %s, CAST(%s AS TIMESTAMP_NTZ), "
-            "%s, %s",
-            (
-                *self._key,
-                self._settings,
-                first.isoformat(),
-                last.isoformat(),
-                len(changed),
-                reached["data"],
-                reached["goal"],
-                reached["loaded"],
-                utc_text(now),
-                run_id,
-                json.dumps(sorted(used)),
-            ),
+        record = (
+            *self._key,
+            self._settings,
+            first.isoformat(),
+            last.isoformat(),
+            len(changed),
+            reached["data"],
+            reached["goal"],
+            reached["loaded"],
+            utc_text(now),
+            run_id,
+            json.dumps(sorted(used)),
         )
+
+        def note() -> None:
+            self._days.older.keep(first, last)
+            self._session.execute(
+                f"INSERT INTO {self._tables.impact_refresh} (WORKSPACE, COHORT_ID, MEASURE, SETTINGS, FIRST_DAY, "
+                "LAST_DAY, DAYS, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, MEASURED_AT, RUN_ID, USED) "
+                "SELECT %s, %s, %s, %s, CAST(%s AS DATE), CAST(%s AS DATE), %s, %s, %s, %s, "
+                "CAST(%s AS TIMESTAMP_NTZ), %s, %s",
+                record,
+            )
+            self._fence()
+
+        self._session.transact(note)
         return Refreshed(days=len(changed), data_until=reached["data"], goal_until=reached["goal"])
 
     def _range(self, now: datetime) -> tuple[date, date]:
@@ -190,21 +211,22 @@ class Refresh:
             sort_keys=True,
         )
 
-    def _before(self) -> _Before | None:
+    def _before(self, first: date, last: date) -> _Before | None:
+        """Return the latest measurement that may be gone on from: it means the same, and touches the days."""
         rows = self._session.rows(
-            "SELECT SETTINGS, FIRST_DAY, LAST_DAY, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, "
+            "SELECT FIRST_DAY, LAST_DAY, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, "
             f"DATE_PART(EPOCH_SECOND, MEASURED_AT), USED FROM {self._tables.impact_refresh} WHERE {KEY} "
-            "ORDER BY MEASURED_AT DESC, LAST_DAY DESC LIMIT 1",
-            self._key,
+            "AND SETTINGS = %s AND FIRST_DAY <= %s AND LAST_DAY >= %s "
+            "ORDER BY MEASURED_AT DESC, LAST_DAY DESC, FIRST_DAY, LOADED_UNTIL DESC NULLS LAST LIMIT 1",
+            (*self._key, self._settings, (last + _DAY).isoformat(), (first - _DAY).isoformat()),
         )
         if not rows:
             return None
-        settings, first, last, *numbers, measured_at, used = rows[0]
+        first_day, last_day, *numbers, measured_at, used = rows[0]
         data_until, goal_until, loaded_until = (None if one is None else int(one) for one in numbers)
         return _Before(
-            settings=settings,
-            first=first,
-            last=last,
+            first=first_day,
+            last=last_day,
             data_until=data_until,
             goal_until=goal_until,
             loaded_until=loaded_until,
@@ -212,25 +234,42 @@ class Refresh:
             used=frozenset(json.loads(used)),
         )
 
-    def _continues(self, before: _Before, first: date, last: date) -> bool:
-        """Whether what was measured is of use: it means the same, and touches the days that are wanted now."""
-        return (
-            before.settings == self._settings and before.first <= last + _DAY and first <= before.last + _DAY
+    def _forget_another_share(self) -> None:
+        """Remove all that was measured, with what is noted of it, when a note proves that it is somebody else's."""
+        noted = self._session.rows(
+            f"SELECT DISTINCT SETTINGS FROM {self._tables.impact_refresh} WHERE {KEY}", self._key
         )
-
-    def _is_same_share(self, before: _Before) -> bool:
-        settings, now = json.loads(before.settings), json.loads(self._settings)
-        return all(settings[name] == now[name] for name in ("source", "app_group_id"))
-
-    def _forget(self, first: date | None) -> None:
-        """Remove what was measured, from a day on; None: all of it."""
-        since = "" if first is None else " AND DAY >= %s"
-        params = self._key if first is None else (*self._key, first.isoformat())
+        now = json.loads(self._settings)
+        if all(
+            json.loads(settings)[name] == now[name]
+            for (settings,) in noted
+            for name in ("source", "app_group_id")
+        ):
+            return
 
         def work() -> None:
-            for table in (self._tables.impact_event, self._tables.impact_daily):
-                self._session.execute(f"DELETE FROM {table} WHERE {KEY}{since}", params)
-            self._session.execute(f"DELETE FROM {self._tables.impact_refresh} WHERE {KEY}", self._key)
+            for table in (self._tables.impact_event, self._tables.impact_daily, self._tables.impact_refresh):
+                self._session.execute(f"DELETE FROM {table} WHERE {KEY}", self._key)
+            self._fence()
+
+        self._session.transact(work)
+
+    def _withdraw(self, first: date, last: date, before: _Before | None, changed: Iterable[date]) -> None:
+        """Take back the notes that will not be true any more, and clear the days of which the share has nothing."""
+        uncovered = _between(first, last if before is None else before.first - _DAY)
+        quiet = sorted(set(uncovered).difference(changed))
+        others = "" if before is None else " AND SETTINGS <> %s"
+        params = [*self._key, last.isoformat(), first.isoformat(), *([self._settings] if others else [])]
+
+        def work() -> None:
+            self._session.execute(
+                f"DELETE FROM {self._tables.impact_refresh} "
+                f"WHERE {KEY} AND FIRST_DAY <= %s AND LAST_DAY >= %s{others}",
+                params,
+            )
+            for one, other in _pieces(quiet):
+                self._days.clear(one, other)
+            self._fence()
 
         self._session.transact(work)
 
@@ -270,6 +309,8 @@ class Refresh:
         days = {one.day + number * _DAY for one in arrived for number in range(-1, after + 1)}
         if before is not None:
             days |= set(_between(max(first, min(self._stays_changed(before), before.last + _DAY)), last))
+            if first < before.first:
+                days |= set(_between(before.first, before.first + after * _DAY))
         return sorted(day for day in days if first <= day <= last)
 
     def _stays_changed(self, before: _Before) -> date:

@@ -22,7 +22,7 @@ INSIDE: Final = (
 )
 
 #: Rows of messages that figures are counted from.
-COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked')"
+COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked', 'older')"
 
 #: What a row of a message that reached a user says.
 REACH: Final = (

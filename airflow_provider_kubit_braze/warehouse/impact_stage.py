@@ -71,6 +71,7 @@ class Stage:
         event: str | None = None,
         profiles: Sequence[str] | None = None,
         machines: bool = False,
+        once: bool = True,
     ) -> Staged:
         """Return the query of the rows of a table.
 
@@ -81,6 +82,7 @@ class Stage:
         :param event: only rows of that NAME.
         :param profiles: only rows that Braze wrote of these profiles, whatever they were merged into later.
         :param machines: what mail programs and link scanners did, instead of what people did.
+        :param once: each ID once; False where it does not matter how often, as it costs a sort of all the rows.
         """
         name = self._name(table)
         columns = self._inventory.columns[name]
@@ -89,9 +91,9 @@ class Stage:
         named = ' AND "NAME" = %s' if event is not None else ""
         if profiles is not None:
             named += f' AND "USER_ID" IN ({", ".join(["%s"] * len(profiles)) or "NULL"})'
-        once = (
+        read = (
             f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
-            f'AND "TIME" < %s{named} {_once(columns)}'
+            f'AND "TIME" < %s{named}{f" {_once(columns)}" if once else ""}'
         )
         taken = _columns_of(table, columns)
         if orphans:
@@ -104,7 +106,7 @@ class Stage:
         if machines:
             human = [f"NOT ({' AND '.join(human) or 'TRUE'})"]
         conditions = " AND ".join((*human, *others)) or "TRUE"
-        sql = f"SELECT '{table}' AS SRC, {shown} FROM ({once}) e{joined} WHERE {conditions}"
+        sql = f"SELECT '{table}' AS SRC, {shown} FROM ({read}) e{joined} WHERE {conditions}"
         named_as = [] if event is None else [event]
         return Staged(sql, [self._app_group_id, first, until, *named_as, *(profiles or ())])
 

@@ -10,7 +10,7 @@ from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
 from airflow_provider_kubit_braze.warehouse.stays import chunks, utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_kubit_braze.core.impact.findings import Effect, Judgement
     from airflow_provider_kubit_braze.core.impact.report import Figures, ImpactReport, MessageImpact
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 _DATES = ("FIRST_DAY", "LAST_DAY")
 
 
-def keep_summary(session: Session, tables: Tables, report: ImpactReport, *, key: tuple[str, str]) -> None:
+def keep_summary(
+    session: Session, tables: Tables, report: ImpactReport, *, key: tuple[str, str], fence: Callable[[], None]
+) -> None:
     """Write a report in place of the one before of the same measure and messages.
 
     A row with CHANNEL and VARIATION_ID ``all`` is about a whole message, and alone says how it was judged; with several
     control groups there are several.
 
     :param key: workspace and cohort.
+    :param fence: the last statement of the transaction: raises when somebody else measures the same by now.
     """
     about = (*key, report.question.measure, report.question.messages)
     rows = [
@@ -52,6 +55,7 @@ def keep_summary(session: Session, tables: Tables, report: ImpactReport, *, key:
                 + " UNION ALL ".join([f"SELECT {values}"] * len(some)),
                 [row.get(name) for row in some for name in columns],
             )
+        fence()
 
     session.transact(work)
 

@@ -74,6 +74,7 @@ class Lease:
     :param shared_by: the import whose tasks hold the lease together: it is taken as one of them, and not given back.
     :param after: the import whose tasks held the lease together until now; it is taken from them at once.
     :param busy: what another owner does, as a sentence begins with it; default: that the cohort is being imported.
+    :param lost: the same of the one who has taken it over.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class Lease:
         shared_by: str | None = None,
         after: str | None = None,
         busy: str | None = None,
+        lost: str | None = None,
     ) -> None:
         self._busy = busy or f"Cohort {key[1]!r} is being imported"
+        self._lost_to = lost or f"Another task imports cohort {key[1]!r}"
         self._connect = connect
         self._table = tables.lease
         self._key = key
@@ -337,7 +340,7 @@ class Lease:
 
     def _lost_error(self) -> LeaseLostError:
         return LeaseLostError(
-            f"Another task imports cohort {self._key[1]!r} by now; this one stops, and changes nothing in the ledger."
+            f"{self._lost_to} by now; this one stops, and changes nothing in the state tables."
         )
 
     @property

@@ -589,14 +589,22 @@ class Oracle:
         reaches = self.of(message, self.in_period(self.reaches, "DAY"))
         return (int(reaches["T"].min()), int(reaches["T"].max())) if len(reaches) else None
 
+    @cached_property
+    def long_before(self) -> Oracle:
+        """The same of the days before those that are measured, in the year before the period."""
+        return _LongBefore(
+            self.share, self.stays, self.question, self.views, None if self.now is None else _moment(self.now)
+        )
+
     def began_before(self, message: Message | None) -> bool:
-        """Whether a message had reached somebody before the period, in the days that are measured for its sake."""
+        """Whether a message had reached somebody in the year before the period."""
         first = self.question.since
         assert first is not None
         asked = self.messages if message is None else [message]
-        before = self.measured_days(self.reaches.assign(TIME=self.reaches["T"]))
         return any(
             day < first and (kind, one) in asked
+            for oracle in (self, self.long_before)
+            for before in [oracle.measured_days(oracle.reaches.assign(TIME=oracle.reaches["T"]))]
             for day, kind, one in zip(before["DAY"], before["KIND"], before["MESSAGE"], strict=True)
         )
 
@@ -716,6 +724,41 @@ class Oracle:
         """Return each user's first row of the period about a message."""
         own = self.of(message, self.in_period(rows, "DAY"))
         return [(int(t), user) for user, t in own.groupby("USER")["T"].min().items()]
+
+
+class _LongBefore(Oracle):
+    """What reached the cohort before the measured days, by the names that messages of those days have."""
+
+    def measured_days(self, rows: pd.DataFrame) -> pd.DataFrame:
+        first = self.question.since
+        assert first is not None
+        around = timedelta(days=-(-self.window // _DAY))
+        zone = ZoneInfo(self.question.timezone)
+        # Nobody is in the cohort before the first stay begins, whoever is named by then.
+        came = min((stay.start for stay in self.stays if not stay.held), default=0)
+        days = [datetime.fromtimestamp(int(moment), zone).date() for moment in rows["TIME"]]
+        return _where(
+            rows,
+            [
+                first - timedelta(days=365) <= day < first - around and moment >= came
+                for day, moment in zip(days, rows["TIME"], strict=True)
+            ],
+        )
+
+    @property
+    def scanned(self) -> list[str]:
+        tables = []
+        for channel in self.channels:
+            known = [one for one in ("reached", *_REACTIONS) if (one, channel) in self.possible]
+            [needs] = [
+                one.needs for one in FIGURES if (one.name, one.scope) == ((known or [""])[0], channel)
+            ] or [()]
+            tables += [need.table for need in needs]
+        return tables
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _objects(rows: pd.DataFrame, values: Sequence[Any]) -> pd.Series:

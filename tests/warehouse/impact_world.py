@@ -11,6 +11,7 @@ from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.measuring import measure_impact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from fractions import Fraction
 
     from tests.warehouse.conftest import Warehouse
@@ -39,8 +40,9 @@ _numbers = count(1)
 
 
 def at(text: str) -> int:
-    """Return the epoch seconds of a moment of March 2026, such as ``02 10:00``."""
-    return int(datetime.strptime(f"2026-03-{text} +0000", "%Y-%m-%d %H:%M %z").timestamp())
+    """Return the epoch seconds of a moment of March 2026, ``02 10:00``, another month, ``01-02 10:00``, or year."""
+    whole = f"{'2026-03-'[: len('2026-03-02 10:00') - len(text)]}{text}"
+    return int(datetime.strptime(f"{whole} +0000", "%Y-%m-%d %H:%M %z").timestamp())
 
 
 class World:
@@ -91,6 +93,7 @@ class World:
         now: datetime = NOW,
         holdout: Fraction | None = None,
         full_refresh: bool = False,
+        fence: Callable[[], None] | None = None,
         **question: Any,
     ) -> dict[str, Any]:
         asked = {
@@ -109,6 +112,7 @@ class World:
             now=now,
             holdout=holdout,
             full_refresh=full_refresh,
+            fence=fence,
         )
         return report.as_dict()
 

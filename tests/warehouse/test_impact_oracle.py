@@ -320,7 +320,9 @@ def test_the_oracle_compares_those_who_came_since_and_whom_the_share_can_name() 
         event(1, "ann", midnight - 1),
         event(2, "ann", NOON),
         event(3, "ann", NOON, CAMPAIGN_API_ID="new"),
-        event(4, "ann", midnight - 25 * HOUR, CAMPAIGN_API_ID="new"),
+        # Before she came, and to somebody who never did.
+        event(4, "ann", midnight - 5, CAMPAIGN_API_ID="new"),
+        event(5, "zoe", midnight - 1, CAMPAIGN_API_ID="new"),
     ]
     found = Oracle(share(MESSAGES_EMAIL_SEND=sends), stays, Asked(since=DAY))
     treated, control = (("external_id", "bob"), (False, NOON)), (("external_id", "cy"), (True, NOON))
@@ -331,6 +333,28 @@ def test_the_oracle_compares_those_who_came_since_and_whom_the_share_can_name() 
     views = [{"USER_ID": "d", "EXTERNAL_USER_ID": None, "EMAIL_ADDRESS": "dee", "PHONE_NUMBER": None}]
     named = Oracle(share(MESSAGES_EMAIL_SEND=sends), stays, Asked(since=DAY), views)
     assert named.units(None).keys() - found.units(None).keys() == {("email", "dee"), ("phone", "dee")}
+
+
+def test_the_oracle_looks_for_older_messages_in_the_year_before() -> None:
+    midnight, year = NOON - 12 * HOUR, 365 * 24 * HOUR
+    stays = [stay("ann", midnight - 2 * year), stay("bob", NOON, held=True)]
+    sends = [
+        event(1, "ann", midnight - year, CAMPAIGN_API_ID="a year ago"),
+        event(2, "ann", midnight - year - 1, CAMPAIGN_API_ID="longer ago"),
+        event(3, "", midnight - 40 * HOUR, EXTERNAL_USER_ID=None, USER_ID="profile of ann"),
+        *(
+            event(n, "ann", NOON, CAMPAIGN_API_ID=one)
+            for n, one in enumerate(("a year ago", "longer ago", "c"), 4)
+        ),
+    ]
+
+    def older(rows: list[dict[str, Any]]) -> list[str]:
+        found = Oracle(share(MESSAGES_EMAIL_SEND=rows), stays, Asked(since=DAY))
+        return [one for kind, one in found.messages if found.began_before((kind, one))]
+
+    # By the message of a year ago it is known then whose the profile is; by what comes later it is not.
+    assert older(sends) == ["a year ago", "c"]
+    assert older(sends[1:]) == []
 
 
 def test_the_oracle_has_no_control_group_of_braze_where_it_is_not_known_whom_a_campaign_reached() -> None:
@@ -709,6 +733,9 @@ def test_measuring_day_by_day_finds_what_measuring_once_finds(session: Session) 
     world.share = world.only([table for table in TABLES if any(part in table for part in parts)])
     steps = Lab(session, world)
     fill_share(session.connection, steps.source, dict.fromkeys(world.share, ()))
+    # Who is who must not depend on which days are measured together, as it does where only other rows say it.
+    steps.views = world.views
+    fill_view(session.connection, steps.source, steps.views)
     question = steps.question(window=timedelta(days=1))
     measured = []
     for batch in world.batches(3):
@@ -716,6 +743,6 @@ def test_measuring_day_by_day_finds_what_measuring_once_finds(session: Session) 
         measured.append(steps.measured(question))
     assert_same(steps, question, measured[-1])
     # What the later ones found was new on some days only.
-    days = [one["days_measured"] for one in measured]
-    assert sum(days[:-1]) < days[-1] * (len(days) - 1)
+    (wanted,) = session.row(f"SELECT MAX(LAST_DAY) - MIN(FIRST_DAY) + 1 FROM {steps.tables.impact_refresh}")
+    assert max(one["days_measured"] for one in measured) < wanted
     assert all(len(one["messages"]) > 1 for one in measured[1:])

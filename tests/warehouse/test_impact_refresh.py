@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -395,6 +396,53 @@ def test_only_rows_of_the_cohort_are_staged(world: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(WorkTables, "make", look)
     world.measure()
     assert staged == {("ann",), ("bob",)}
+
+
+def test_whatever_is_read_of_events_is_of_one_app_group_and_of_some_days(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snowflake then leaves out all others' rows, and all other days, unread."""
+    some_days(world)
+    world.stay("dan", "2025-11-01 00:00")
+    world.message("EMAIL_SEND", "dan", "01-02 10:00")
+    canvas = {"CAMPAIGN_API_ID": None, "CANVAS_API_ID": "journey"}
+    world.message("EMAIL_SEND", "dan", "02 10:00", **canvas)
+    said: list[str] = []
+    execute = Session.execute
+
+    def listen(session: Session, sql: str, params: Any = None) -> Any:
+        said.append(sql)
+        return execute(session, sql, params)
+
+    monkeypatch.setattr(Session, "execute", listen)
+    world.measure()
+    world.measure(goal="signed up", since="2026-03-10")
+    world.measure(goal="signed up", since="2026-01-10")
+    world.measure(full_refresh=True)
+    # Each place where a table of the share is read, with what follows up to the next one.
+    parts = [
+        re.split(r"\bFROM\b", part)[0]
+        for sql in said
+        for part in re.split(rf"\bFROM {re.escape(world.share)}\.", sql)[1:]
+    ]
+    assert len(parts) > 100
+    read: dict[str, bool] = {}
+    for part in parts:
+        table = part.split('"')[1]
+        assert '"APP_GROUP_ID" = %s' in part, part
+        read[table] = read.get(table, True) and '"TIME" >= %s' in part and '"TIME" < %s' in part
+    # A merge of any time says whose the rows are, and a campaign is called what it was called last.
+    unbounded = {table for table, bounded in read.items() if not bounded}
+    assert unbounded == {
+        "USERS_USERORPHAN_SHARED",
+        "CHANGELOGS_CAMPAIGN_SHARED",
+        "CHANGELOGS_CANVAS_SHARED",
+        "SNAPSHOTS_CAMPAIGN_MESSAGE_VARIATION_SHARED",
+    }
+    assert {
+        "USERS_MESSAGES_EMAIL_SEND_SHARED",
+        "USERS_BEHAVIORS_CUSTOMEVENT_SHARED",
+    } < read.keys() - unbounded
 
 
 def test_one_measures_at_a_time(

@@ -15,6 +15,7 @@ from airflow_provider_kubit_braze.core.impact.tellings import Tellings
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError, SourceError
 from airflow_provider_kubit_braze.warehouse.impact_days import Days
 from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures
+from airflow_provider_kubit_braze.warehouse.impact_groups import Groups
 from airflow_provider_kubit_braze.warehouse.impact_refresh import Refresh
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.impact_summary import keep_summary
@@ -214,7 +215,9 @@ class _Measurement:
             runs, left_out = self._figures.runs()
             compared = Comparison(
                 question=question,
-                figures=self._figures,
+                groups=Groups(
+                    self._session, self._tables, question=question, key=self._key, first=first, last=last
+                ),
                 days=self._days,
                 tellings=self._tellings,
                 holdout=self._holdout,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue, Timing
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
@@ -234,7 +234,7 @@ def test_the_oracle_compares_groups_from_one_moment_on() -> None:
     assert compared.treated == Sums(users=2, converters=1, buyers=1, total=10.0, squares=100.0)
     assert compared.control == Sums(users=1, converters=1, buyers=1, total=7.0, squares=49.0)
     # Bob was reached an hour after he came, which is too late, and of fay it is too early to say anything.
-    assert (compared.reached, compared.open_users) == (1, 1)
+    assert (compared.reached, compared.ever_reached, compared.open_users) == (1, 2, 1)
     before, after = found.before_after(("campaign", "c"))
     assert (before.converters, before.total, after.total) == (1, 1.0, 17.0)
     never = Oracle({**whole, "USERS_BEHAVIORS_PURCHASE_SHARED": []}, stays, Asked())
@@ -327,6 +327,9 @@ def test_the_random_worlds_have_something_of_everything() -> None:
     assert all(found.figures(found.counted).values())
     compared = found.experiment(None)
     assert min(compared.treated.converters, compared.control.converters, compared.reached) > 1
+    # Users who bought nothing in that time, and gave something back.
+    found.goals = found.events(PURCHASES, found.doers)
+    assert found.experiment(None).treated.converters > compared.treated.converters
     # Old and new messages, windows that are not over, users of every kind, and profiles of two.
     assert {found.began_before(message) for message in found.messages} == {True, False}
     assert compared.open_users
@@ -467,7 +470,8 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
                 described[message]["before_after"] = [
                     (one.users, one.converters, one.revenue and round(one.revenue.total, 2)) for one in groups
                 ]
-        of_braze = oracle.braze_control(message) if message else None
+        # Braze names those whom it keeps out once, and the treated each time: old ones would be missing of one group.
+        of_braze = oracle.braze_control(message) if message and not oracle.began_before(message) else None
         if of_braze is not None:
             by_braze.append((message, _experiment(oracle, message, of_braze, "braze_control")))
     for together in (held_out, by_braze):
@@ -483,15 +487,20 @@ def _experiment(
     if treated.revenue is None or control.revenue is None:
         treated, control = (Group(users=one.users, converters=one.converters) for one in (treated, control))
     run = oracle.run_of(message)
+    assert run is not None
+    is_known = oracle.figures(oracle.of(message))["reached"] is not None
+    # Of which only the words make more than the number.
+    timing = Timing(ever_reached=compared.ever_reached, window=oracle.question.window, first_day=DAY)
     return Experiment(
         name="",
         treated=treated,
         control=control,
         control_kind=control_kind,
         control_share=float(HOLDOUT) if control_kind == "holdout" else None,
-        reached=compared.reached if oracle.figures(oracle.of(message))["reached"] is not None else None,
+        reached=compared.reached if is_known else None,
+        timing=timing if is_known else None,
         # Nobody is missing, and nobody more can come.
-        is_final=run is not None and not compared.open_users and oracle.is_over(run[1]),
+        is_final=not compared.open_users and oracle.is_over(run[1]) and not oracle.is_still_sent(message),
     )
 
 
@@ -577,7 +586,10 @@ def _check_notes(oracle: Oracle, report: dict[str, Any]) -> None:
     older = [
         one
         for one in ids
-        if oracle.can_compare and oracle.run_of(one) is not None and oracle.began_before(one)
+        if oracle.can_compare
+        and oracle.run_of(one) is not None
+        and oracle.began_before(one)
+        and (oracle.units(one) or (one and oracle.keeps_out(one)))
     ]
     assert len([note for note in report["notes"] if "began before" in note]) == len(older)
     kinds = [kind for kind, user in oracle.ends if not oracle.is_nameable((kind, user))]

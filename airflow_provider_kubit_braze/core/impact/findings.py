@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     NOT_ENOUGH_DATA = "not_enough_data"
     #: The groups do not have the sizes they should have, so chance alone has not divided them.
     GROUPS_BROKEN = "groups_broken"
+    #: Most of those whom the message reached were reached after the time that is compared.
+    REACHED_LATER = "reached_later"
     #: One of the groups is empty.
     NO_COMPARISON = "no_comparison"
 

@@ -17,6 +17,7 @@ export const VERDICTS = {
   none_found: ["No effect found", "plain"],
   not_enough_data: ["Not enough data", "care"],
   groups_broken: ["No verdict", "bad"],
+  reached_later: ["No verdict", "care"],
   no_comparison: ["No verdict", "care"],
 };
 export const STEPS = [

@@ -243,9 +243,27 @@ class Comparison:
         except StatisticsMissingError as error:
             why = f"No effect is judged. {error}"
             return [replace(one, not_judged=why) if one.experiments else one for one in compared]
+        self._note_unchecked_sizes(compared)
         for index, of_message in judged.items():
             self._note_what_is_left_out(compared[index], of_message)
         return [replace(one, judgements=judged.get(index, [])) for index, one in enumerate(compared)]
+
+    def _note_unchecked_sizes(self, compared: Sequence[Compared]) -> None:
+        """Say it where groups are compared that may have the wrong sizes."""
+        if self.holdout or not any(
+            its.control_kind == "holdout" and its.treated.users and its.control.users
+            for one in compared
+            for its in one.experiments
+        ):
+            return
+        why = (
+            "it is not said what share is held out"
+            if self.holdout is None
+            else "nobody is to be held out now"
+        )
+        self.notes.append(
+            f"Whether the groups have the sizes that they should have was not checked, as {why}."
+        )
 
     def _note_what_is_left_out(self, one: Compared, judgements: Sequence[Judgement]) -> None:
         """Say of a message that is judged, once, what was sent after the time that is compared."""

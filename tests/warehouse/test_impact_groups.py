@@ -144,7 +144,7 @@ def test_a_custom_event_may_be_the_goal(world: World) -> None:
     world.row(events, "somebody else", "19 00:00", NAME="another")
     found = experiment(world.measure(goal="trial started"))
     assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.5, 0.0)
-    (note,) = world.measure(goal="Trial started")["notes"]
+    (note,) = world.measure(goal="Trial started", holdout=Fraction(1, 3))["notes"]
     assert (
         note == "Nobody of the cohort did 'Trial started' in these days; names of events are case-sensitive."
     )
@@ -156,7 +156,12 @@ def test_the_sizes_of_the_groups_are_checked_against_the_holdout(world: World) -
     assert found["sample_ratio"]["is_sound"]
     broken = experiment(world.measure(holdout=Fraction(1, 2)))
     assert broken["conversion"]["verdict"] == "groups_broken"
-    assert experiment(world.measure())["sample_ratio"] is None
+    unchecked = world.measure()
+    assert experiment(unchecked)["sample_ratio"] is None
+    said = "Whether the groups have the sizes that they should have was not checked, as "
+    assert unchecked["notes"] == [f"{said}it is not said what share is held out."]
+    assert world.measure(holdout=Fraction(0))["notes"] == [f"{said}nobody is to be held out now."]
+    assert world.measure(holdout=Fraction(1, 10))["notes"] == []
 
 
 def test_the_effect_on_those_reached_is_told_where_it_is_known_who_was(world: World) -> None:
@@ -288,7 +293,7 @@ def test_of_a_campaign_that_began_before_the_days_only_those_count_who_came_sinc
     for user, moment in (("old", "05 10:00"), ("old", "09 10:00"), ("new", "09 10:00")):
         world.message("EMAIL_SEND", user, moment)
     world.purchase("x", "19 00:00")
-    report = world.measure(since="2026-03-07")
+    report = world.measure(since="2026-03-07", holdout=Fraction(1, 2))
     found = experiment(report)
     assert (found["treated_users"], found["control_users"]) == (1, 1)
     (note,) = report["notes"]
@@ -303,7 +308,7 @@ def test_users_whom_the_share_cannot_know_are_in_neither_group(world: World) -> 
     populate(world, 1, 1)
     world.stay("label:name", kind="user_alias")
     world.stay("ann@example.com", kind="email", held=True)
-    report = world.measure()
+    report = world.measure(holdout=Fraction(1, 2))
     found = experiment(report)
     assert (found["treated_users"], found["control_users"]) == (1, 1)
     assert [note.partition(",")[0] for note in report["notes"]] == [

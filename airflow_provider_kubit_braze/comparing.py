@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.figures import (
+    MOSTLY_REACHED,
+    Experiment,
+    Group,
+    Revenue,
+    Timing,
+    has_run_its_course,
+)
+from airflow_provider_kubit_braze.core.impact.findings import Verdict
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
+from airflow_provider_kubit_braze.core.impact.question import MAX_WINDOW
 from airflow_provider_kubit_braze.core.impact.report import ALL
-from airflow_provider_kubit_braze.core.impact.words import percent, too_early
+from airflow_provider_kubit_braze.core.impact.words import (
+    nobody_came,
+    percent,
+    reached_in_time,
+    sent_later,
+    too_early,
+)
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError, StatisticsMissingError
-from airflow_provider_kubit_braze.warehouse.impact_figures import Sums
+from airflow_provider_kubit_braze.warehouse.impact_groups import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +38,17 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.core.impact.tellings import Tellings
     from airflow_provider_kubit_braze.warehouse.impact_days import Days
-    from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures, Run
+    from airflow_provider_kubit_braze.warehouse.impact_figures import Run
+    from airflow_provider_kubit_braze.warehouse.impact_groups import Groups
 
+_DAY: Final = timedelta(days=1)
 _DAY_SECONDS: Final = 86_400
 
 _KINDS: Final = {"campaign": "campaign", "canvas": "Canvas"}
 _SUBJECTS: Final = {"campaign": "The campaign", "canvas": "The Canvas", ALL: "The messages together"}
+
+#: Where nothing is judged, nothing is to be said of what the verdict is about.
+_NO_VERDICT: Final = (Verdict.NO_COMPARISON, Verdict.GROUPS_BROKEN, Verdict.REACHED_LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +76,7 @@ class Comparison:
     """Compares and judges messages.
 
     :param question: what was asked.
-    :param figures: the measured days.
+    :param groups: sums them up.
     :param days: measures more of them, where a description needs it.
     :param tellings: what the share can tell.
     :param holdout: the share that was to be held out; None when it is not known.
@@ -66,7 +86,7 @@ class Comparison:
     """
 
     question: ImpactQuestion
-    figures: PeriodFigures
+    groups: Groups
     days: Days
     tellings: Tellings
     holdout: Fraction | None
@@ -94,17 +114,14 @@ class Comparison:
         if run.first is None:
             return Compared(run=run)
         experiments: list[Experiment] = []
-        if run.is_older:
-            self.notes.append(
-                f"{_SUBJECTS[run.kind]}{'' if run.kind == ALL else f' {run.id}'} began before {self.since}: only users "
-                "who came since then are compared. An earlier first day (since) compares all."
-            )
-        groups = self.figures.held_out(run, until=until, currency=currency, kinds=self.kinds)
+        groups = self.groups.held_out(run, until=until, currency=currency, kinds=self.kinds)
         if True in groups:
             experiments.append(self._experiment(run, groups, until, currency, "holdout"))
             self._note_leaks(run, groups[True])
-        if run.kind != ALL:
-            of_braze = self.figures.braze_control(run, until=until, currency=currency)
+        if run.is_older:
+            self._note_what_is_older(run, somebody_came=bool(groups))
+        elif run.kind != ALL:
+            of_braze = self.groups.braze_control(run, until=until, currency=currency)
             if of_braze is not None:
                 experiments.append(self._experiment(run, of_braze, until, currency, "braze_control"))
         still = sum(sums.open for sums in groups.values())
@@ -117,6 +134,21 @@ class Comparison:
             self.notes.append(
                 f"{control.reached:,} of {control.users:,} held-out users were sent {what} all the same: its audience "
                 "is not the cohort (or somebody sent it by hand)."
+            )
+
+    def _note_what_is_older(self, run: Run, *, somebody_came: bool) -> None:
+        not_compared = []
+        if somebody_came:
+            not_compared.append("only users who came since then are compared")
+        if run.kind != ALL and self.groups.has_braze_control(run):
+            not_compared.append(
+                "Braze's own control group is not compared, as Braze names those in it once, and those whom it treats "
+                "each time"
+            )
+        if not_compared:
+            self.notes.append(
+                f"{_name(run)} began before {self.since}: {'; '.join(not_compared)}. An earlier first day (since) "
+                "compares all."
             )
 
     def _experiment(
@@ -134,7 +166,7 @@ class Comparison:
         first, last, window = run.first or 0, run.last or 0, self.question.window_seconds
         length = (last - first) / _DAY_SECONDS
         share = self.holdout if control_kind == "holdout" and self.holdout else None
-        still = treated.open + control.open
+        knows_reached = run.figures["reached"] is not None
         return Experiment(
             name=run.id,
             treated=of_treated,
@@ -142,12 +174,27 @@ class Comparison:
             control_kind=control_kind,
             control_share=float(share) if share else None,
             new_users_per_day=(treated.later + control.later) / length if length >= 1 else 0.0,
-            reached=treated.reached if run.figures["reached"] is not None else None,
+            reached=treated.reached if knows_reached else None,
             control_reached=control.reached if control_kind == "holdout" else None,
-            open_users=still,
-            countable_on=self._countable_on(run),
-            is_final=not still and last + window <= until,
+            timing=self._timing(run, treated) if knows_reached else None,
+            is_final=not (treated.open or control.open)
+            and has_run_its_course(
+                last=last,
+                until=until,
+                window=window,
+                longest_gap=run.longest_gap,
+                ends=self.question.starts(self.question.until + _DAY) if self.question.until else None,
+            ),
             subject=_SUBJECTS[run.kind],
+        )
+
+    def _timing(self, run: Run, treated: Sums) -> Timing:
+        days = None if treated.delay is None else treated.delay // _DAY_SECONDS + 1
+        return Timing(
+            ever_reached=treated.ever_reached,
+            window=self.question.window,
+            first_day=self._day(run.first or 0),
+            days=None if days is None or days > MAX_WINDOW.days else days,
         )
 
     def _described(self, compared: Sequence[Compared], until: int, currency: str | None) -> list[Compared]:
@@ -171,19 +218,21 @@ class Comparison:
 
     def _before_after(self, one: Compared, until: int, currency: str | None, outcomes: str) -> Compared:
         before, after = (
-            self.figures.held_out(
+            self.groups.held_out(
                 one.run, until=until, currency=currency, kinds=self.kinds, outcomes=outcomes, shift=shift
             ).get(False, Sums())
             for shift in (-self.question.window_seconds, 0)
         )
+        of_before, of_after = self._group(before, currency), self._group(after, currency)
         if not after.users:
             if one.experiments:
                 return one
-            return replace(one, not_judged=too_early(one.open_users, self._countable_on(one.run)))
+            return replace(one, not_judged=too_early(of_after) if after.open else nobody_came(self.since))
+        has_holdout = self.groups.has_holdout()
         return replace(
             one,
             before_after=BeforeAfter(
-                name=one.run.id, before=self._group(before, currency), after=self._group(after, currency)
+                name=one.run.id, before=of_before, after=of_after, has_holdout=has_holdout
             ),
         )
 
@@ -206,14 +255,51 @@ class Comparison:
         except StatisticsMissingError as error:
             why = f"No effect is judged. {error}"
             return [replace(one, not_judged=why) if one.experiments else one for one in compared]
+        self._note_unchecked_sizes(compared)
+        for index, of_message in judged.items():
+            self._note_what_is_left_out(compared[index], of_message)
         return [replace(one, judgements=judged.get(index, [])) for index, one in enumerate(compared)]
 
-    def _countable_on(self, run: Run) -> date:
-        over = (run.first or 0) + self.question.window_seconds
-        return datetime.fromtimestamp(over, UTC).astimezone(self.question.zone).date()
+    def _note_unchecked_sizes(self, compared: Sequence[Compared]) -> None:
+        """Say it where groups are compared that may have the wrong sizes."""
+        if self.holdout or not any(
+            its.control_kind == "holdout" and its.treated.users and its.control.users
+            for one in compared
+            for its in one.experiments
+        ):
+            return
+        why = (
+            "it is not said what share is held out"
+            if self.holdout is None
+            else "nobody is to be held out now"
+        )
+        self.notes.append(
+            f"Whether the groups have the sizes that they should have was not checked, as {why}."
+        )
+
+    def _note_what_is_left_out(self, one: Compared, judgements: Sequence[Judgement]) -> None:
+        """Say of a message that is judged, once, what was sent after the time that is compared."""
+        run = one.run
+        for experiment, judgement in zip(one.experiments, judgements, strict=True):
+            timing, in_time = experiment.timing, experiment.reached_in_time
+            if timing is None or in_time is None or judgement.conversion.verdict in _NO_VERDICT:
+                continue
+            is_late = (run.last or 0) > (run.first or 0) + self.question.window_seconds
+            if in_time < MOSTLY_REACHED:
+                self.notes.append(f"{_name(run)}: {reached_in_time(experiment)}")
+                return
+            if is_late and experiment.control_kind == "holdout":
+                self.notes.append(f"{_name(run)}: {sent_later(timing)}")
+                return
+
+    def _day(self, moment: int) -> date:
+        return datetime.fromtimestamp(moment, UTC).astimezone(self.question.zone).date()
 
     def _currency(self) -> str | None:
-        currency, purchases = self.figures.currency()
+        currency, purchases = self.groups.currency()
+        if currency is None and purchases:
+            self.notes.append("Revenue is not judged: the purchases have no currency.")
+            return None
         number = sum(purchases.values())
         for other, count in purchases.items():
             if other != currency:
@@ -233,4 +319,16 @@ class Comparison:
             except ImpactFiguresError as error:
                 if str(error) not in self.notes:
                     self.notes.append(str(error))
-        return Group(users=sums.users, converters=sums.converters, revenue=revenue)
+        opened = sums.opened
+        return Group(
+            users=sums.users,
+            converters=sums.converters,
+            revenue=revenue,
+            open_users=sums.open,
+            countable_on=None if opened is None else self._day(opened + self.question.window_seconds),
+        )
+
+
+def _name(run: Run) -> str:
+    """Return a message as a sentence begins with it."""
+    return _SUBJECTS[run.kind] if run.kind == ALL else f"{_SUBJECTS[run.kind]} {run.id}"

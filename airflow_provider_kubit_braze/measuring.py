@@ -20,6 +20,7 @@ from airflow_provider_kubit_braze.exceptions import (
 )
 from airflow_provider_kubit_braze.warehouse.impact_days import Days
 from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures
+from airflow_provider_kubit_braze.warehouse.impact_groups import Groups
 from airflow_provider_kubit_braze.warehouse.impact_refresh import Refresh
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.impact_summary import keep_summary
@@ -247,7 +248,9 @@ class _Measurement:
             runs, left_out = self._figures.runs()
             compared = Comparison(
                 question=question,
-                figures=self._figures,
+                groups=Groups(
+                    self._session, self._tables, question=question, key=self._key, first=first, last=last
+                ),
                 days=self._days,
                 tellings=self._tellings,
                 holdout=self._holdout,

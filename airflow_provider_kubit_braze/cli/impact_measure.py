@@ -54,7 +54,8 @@ def measure(arguments: argparse.Namespace) -> int:
         holdout=subject.cohort.holdout if subject.file else None,
         now=datetime.now(UTC),
         full_refresh=arguments.full_refresh,
-        keep=_stays(arguments, question, asked),
+        # What the cohort's DAG asks every day has to stay in the summary.
+        keep=question == asked,
     ).as_dict()
     if target is not None:
         target.write_text(impact_html(report), encoding="utf-8")
@@ -63,16 +64,6 @@ def measure(arguments: argparse.Namespace) -> int:
     else:
         print_report(report)
     return 0
-
-
-def _stays(arguments: argparse.Namespace, question: ImpactQuestion, asked: ImpactQuestion | None) -> bool:
-    """Whether what is found goes into the summary, in which what the cohort's DAG asks every day has to stay.
-
-    :param asked: what it asks; None when no file says it. Messages or days that the command line names are then some of
-        its at best.
-    """
-    named = (arguments.campaign, arguments.canvas, arguments.since, arguments.until)
-    return not any(named) and asked in (None, question)
 
 
 def question_of(

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 
 #: The rows of one measure of a cohort.
 KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
+
+
+def chosen_of(question: ImpactQuestion) -> tuple[str, list[str]]:
+    """Return the condition of the messages that are asked about, to append to others, and its parameters."""
+    named = question.named
+    if not named:
+        return "", []
+    pairs = " OR ".join(["KIND = %s AND MESSAGE_ID = %s"] * len(named))
+    return f" AND ({pairs})", [value for pair in named for value in pair]
+
 
 #: The columns of ``IMPACT_EVENT``, and of what is being measured. REACH_DAY is the day of the reach that a row is, or
 #: has followed; NULL of what users did whether or not they were reached.

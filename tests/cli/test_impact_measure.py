@@ -170,7 +170,7 @@ def test_a_question_that_is_asked_once_leaves_the_summary_of_the_daily_one(
     assert len(as_json(capsys, *of_file, "--canvas", "welcome")["messages"]) == 1
     assert summed_up() == every
 
-    # Without a file nothing says what the DAG asks: some messages, or some days, are not the whole of it.
+    # Without a file nothing says what the DAG asks, nor what share is held out.
     without = ("vips", "--share", share.name, "--app-group-id", APP_GROUP, "--window", "5d")
     a_week_ago = str(datetime.now(UTC).date() - timedelta(days=7))
     for some in (["--campaign", "spring"], ["--canvas", "welcome"], ["--since", a_week_ago]):
@@ -181,7 +181,7 @@ def test_a_question_that_is_asked_once_leaves_the_summary_of_the_daily_one(
     assert summed_up() == every
     world.session.execute(f"DELETE FROM {world.schema}.IMPACT_SUMMARY")
     as_json(capsys, *without)
-    assert summed_up() == every
+    assert summed_up() == []
 
 
 def test_without_a_file_the_ledger_and_the_options_have_to_do(
@@ -192,6 +192,7 @@ def test_without_a_file_the_ledger_and_the_options_have_to_do(
     assert judged["treated_users"] == len(world.members())
     # What share was to be held out only the file knows.
     assert judged["sample_ratio"] is None
+    assert [note for note in found["notes"] if "was not checked, as it is not said what share" in note]
     other = as_json(capsys, "vips", "--share", share.name, "--app-group-id", "theirs")
     assert other["messages"] == []
 

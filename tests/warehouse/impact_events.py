@@ -409,7 +409,7 @@ class _Maker:
 
     def _goods(self) -> Row:
         return {
-            "PRICE": self.random.choice((0.0, 9.99, 19.5, 100.0, 45.25, 45.25, -5.0, None)),
+            "PRICE": self.random.choice((0.0, 9.99, 19.5, 100.0, 45.25, -5.0, -5.0, None)),
             "CURRENCY": self.random.choice(("USD",) * 8 + ("EUR", "JPY")),
             "PRODUCT_ID": "thing",
             "NAME": self.random.choice(EVENTS),

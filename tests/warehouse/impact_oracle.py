@@ -92,6 +92,7 @@ class Compared:
 
     :param reached: of the treated, those with a counted reach in their own outcome period.
     :param control_reached: of those held out, those who were sent it in the period before their outcomes end.
+    :param ever_reached: of the treated, those with one in it, or after it and in the days that are asked about.
     :param open_users: left out, as their outcome period is not over.
     """
 
@@ -99,6 +100,7 @@ class Compared:
     control: Sums
     reached: int
     control_reached: int
+    ever_reached: int
     open_users: int
 
 
@@ -552,9 +554,10 @@ class Oracle:
 
     @cached_property
     def goals(self) -> pd.DataFrame:
-        """Every goal event of ledger users."""
+        """Every goal event of ledger users. Whoever only gives something back has not bought anything."""
         if self.question.goal == "purchase":
-            return self.events(PURCHASES, self.doers)
+            rows = self.events(PURCHASES, self.doers)
+            return _where(rows, [price is None or price >= 0 for price in rows["PRICE"]])
         events = self.events(EVENTS, self.doers)
         return events[events["NAME"] == self.question.goal]
 
@@ -571,7 +574,7 @@ class Oracle:
         assert first is not None
         rows = self.measured_days(self.events(PURCHASES, self.doers))
         rows = _where(rows, [day >= first for day in rows["DAY"]])
-        counts = sorted((-number, name) for name, number in rows["CURRENCY"].value_counts().items())
+        counts = sorted((-number, name) for name, number in rows["CURRENCY"].value_counts().items() if name)
         return self.question.currency or (counts[0][1] if counts else None)
 
     @property
@@ -595,6 +598,21 @@ class Oracle:
         return _LongBefore(
             self.share, self.stays, self.question, self.views, None if self.now is None else _moment(self.now)
         )
+
+    def is_still_sent(self, message: Message | None) -> bool:
+        """Whether more may come: the days go on, and it is not silent for twice as long as it has been before."""
+        last = self.question.until
+        assert last is not None
+        assert self.goal_until is not None
+        over = datetime(last.year, last.month, last.day, tzinfo=ZoneInfo(self.question.timezone)) + timedelta(
+            1
+        )
+        if self.goal_until >= over.timestamp():
+            return False
+        reaches = self.of(message, self.in_period(self.reaches, "DAY"))
+        days = sorted(set(reaches["DAY"]))
+        gaps = [(days[n] - days[n - 1]).days for n in range(1, len(days))]
+        return self.goal_until - int(reaches["T"].max()) <= 2 * _DAY * max(gaps, default=0)
 
     def began_before(self, message: Message | None) -> bool:
         """Whether a message had reached somebody in the year before the period."""
@@ -638,11 +656,14 @@ class Oracle:
         treated = {user: anchor for user, (held, anchor) in closed.items() if not held}
         control = {user: anchor for user, (held, anchor) in closed.items() if held}
         reaches = self.known_reaches(message)
-        reached = {
-            user
-            for user, t in zip(reaches["USER"], reaches["T"], strict=True)
-            if user in treated and 0 <= t - treated[user] < self.window
-        }
+        last = self.question.until
+        assert last is not None
+        reached, ever = set(), set()
+        for user, t, day in zip(reaches["USER"], reaches["T"], reaches["DAY"], strict=True):
+            if user in treated and t - treated[user] >= 0:
+                in_time = t - treated[user] < self.window
+                reached |= {user} if in_time else set()
+                ever |= {user} if in_time or day <= last else set()
         leaks = self.of(message, self.in_period(self.leaks, "DAY"))
         leaked = {
             user
@@ -654,6 +675,7 @@ class Oracle:
             control=self.sums(control),
             reached=len(reached),
             control_reached=len(leaked),
+            ever_reached=len(ever),
             open_users=len(units) - len(closed),
         )
 
@@ -719,6 +741,13 @@ class Oracle:
         if not any(control for control, _ in groups.values()):
             return None
         return self._compared(message, groups)
+
+    def keeps_out(self, message: Message) -> bool:
+        """Whether Braze kept anybody out of a message in the period."""
+        rows = self.about_messages(CONTROLS if message[0] == "campaign" else ENTRIES)
+        if message[0] == "canvas":
+            rows = _where(rows, [said is True for said in rows["IN_CONTROL_GROUP"]])
+        return bool(self._first(rows, message))
 
     def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
         """Return each user's first row of the period about a message."""

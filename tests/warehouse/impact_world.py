@@ -76,7 +76,12 @@ class World:
         self.row(f"USERS_MESSAGES_{area}_SHARED", user, moment, **given)
 
     def purchase(
-        self, user: str | None, moment: str, price: float = 10.0, currency: str = "USD", **values: Any
+        self,
+        user: str | None,
+        moment: str,
+        price: float | None = 10.0,
+        currency: str | None = "USD",
+        **values: Any,
     ) -> None:
         self.row("USERS_BEHAVIORS_PURCHASE_SHARED", user, moment, PRICE=price, CURRENCY=currency, **values)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue, Timing
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
@@ -249,7 +249,7 @@ def test_the_oracle_compares_groups_from_one_moment_on() -> None:
     assert compared.treated == Sums(users=2, converters=1, buyers=1, total=10.0, squares=100.0)
     assert compared.control == Sums(users=1, converters=1, buyers=1, total=7.0, squares=49.0)
     # Bob was reached an hour after he came, which is too late, and of fay it is too early to say anything.
-    assert (compared.reached, compared.open_users) == (1, 1)
+    assert (compared.reached, compared.ever_reached, compared.open_users) == (1, 2, 1)
     before, after = found.before_after(("campaign", "c"))
     assert (before.converters, before.total, after.total) == (1, 1.0, 17.0)
     never = Oracle({**whole, "USERS_BEHAVIORS_PURCHASE_SHARED": []}, stays, Asked())
@@ -534,7 +534,8 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
                 described[message]["before_after"] = [
                     (one.users, one.converters, one.revenue and round(one.revenue.total, 2)) for one in groups
                 ]
-        of_braze = oracle.braze_control(message) if message else None
+        # Braze names those whom it keeps out once, and the treated each time: old ones would be missing of one group.
+        of_braze = oracle.braze_control(message) if message and not oracle.began_before(message) else None
         if of_braze is not None:
             by_braze.append((message, _experiment(oracle, message, of_braze, "braze_control")))
     for together in (held_out, by_braze):
@@ -550,16 +551,21 @@ def _experiment(
     if treated.revenue is None or control.revenue is None:
         treated, control = (Group(users=one.users, converters=one.converters) for one in (treated, control))
     run = oracle.run_of(message)
+    assert run is not None
+    is_known = oracle.figures(oracle.of(message))["reached"] is not None
+    # Of which only the words make more than the number.
+    timing = Timing(ever_reached=compared.ever_reached, window=oracle.question.window, first_day=DAY)
     return Experiment(
         name="",
         treated=treated,
         control=control,
         control_kind=control_kind,
         control_share=float(HOLDOUT) if control_kind == "holdout" else None,
-        reached=compared.reached if oracle.figures(oracle.of(message))["reached"] is not None else None,
+        reached=compared.reached if is_known else None,
         control_reached=compared.control_reached if control_kind == "holdout" else None,
+        timing=timing if is_known else None,
         # Nobody is missing, and nobody more can come.
-        is_final=run is not None and not compared.open_users and oracle.is_over(run[1]),
+        is_final=not compared.open_users and oracle.is_over(run[1]) and not oracle.is_still_sent(message),
     )
 
 
@@ -645,7 +651,10 @@ def _check_notes(oracle: Oracle, report: dict[str, Any]) -> None:
     older = [
         one
         for one in ids
-        if oracle.can_compare and oracle.run_of(one) is not None and oracle.began_before(one)
+        if oracle.can_compare
+        and oracle.run_of(one) is not None
+        and oracle.began_before(one)
+        and (oracle.units(one) or (one and oracle.keeps_out(one)))
     ]
     assert len([note for note in report["notes"] if "began before" in note]) == len(older)
     groups = [oracle.experiment(one) for one in ids if oracle.can_compare and oracle.run_of(one) is not None]
@@ -704,6 +713,9 @@ def test_without_a_holdout_they_agree_on_before_and_after(lab: Lab) -> None:
     assert oracle.braze_control(oracle.messages[0])
     assert before.converters
     assert after.converters
+    # Somebody bought nothing in that time, and gave something back.
+    oracle.goals = oracle.events(PURCHASES, oracle.doers)
+    assert oracle.before_after(oracle.messages[0]) != (before, after)
 
 
 def half_of_them(seed: int) -> list[str]:

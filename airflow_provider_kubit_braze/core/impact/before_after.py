@@ -22,6 +22,7 @@ class BeforeAfter:
     :param name: the campaign, for people.
     :param before: the users in the period before.
     :param after: the users in the period after.
+    :param has_holdout: whether the cohort has a holdout, of which nobody counts.
     :raises ImpactFiguresError: if their currencies differ.
     """
 
@@ -30,6 +31,7 @@ class BeforeAfter:
     name: str
     before: Group
     after: Group
+    has_holdout: bool = False
 
     def __post_init__(self) -> None:
         before, after = self.before.revenue, self.after.revenue
@@ -54,4 +56,4 @@ class BeforeAfter:
     @property
     def sentence(self) -> str:
         """The same for people."""
-        return before_after_sentence(self.before, self.after)
+        return before_after_sentence(self.before, self.after, has_holdout=self.has_holdout)

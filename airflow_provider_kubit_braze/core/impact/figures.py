@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, timedelta
 
 #: Where the control group comes from: the cohort's own holdout, or the control group of a Braze campaign or Canvas.
 ControlKind = Literal["holdout", "braze_control"]
+
+#: Of the treated users whom a message reached at all, this share has to be reached within the time that is compared, or
+#: that time says nothing of the message; and with less than the second share, the report says how many were.
+LEAST_REACHED: Final = 0.5
+MOSTLY_REACHED: Final = 0.9
+
+_DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +66,16 @@ class Group:
     :param users: all of them, reached or not.
     :param converters: those who converted at least once.
     :param revenue: what they spent; None when it is not known.
+    :param open_users: users who are not among them yet, as their attribution window is not over.
+    :param countable_on: the day on which the first of those is; None when it is not known.
     :raises ImpactFiguresError: if a figure is impossible.
     """
 
     users: int
     converters: int
     revenue: Revenue | None = None
+    open_users: int = 0
+    countable_on: date | None = None
 
     def __post_init__(self) -> None:
         if self.users < 0:
@@ -85,6 +96,23 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing:
+    """When a message reached the treated, against the time of each user that is compared.
+
+    :param ever_reached: of the treated users who count, those whom the message reached at all.
+    :param window: how long each user's time is.
+    :param first_day: the day of the first message, on which it begins at the earliest.
+    :param days: the least window in whole days that would hold the first message to ``MOSTLY_REACHED`` of them; None
+        when it would have to be longer than a window may be.
+    """
+
+    ever_reached: int
+    window: timedelta
+    first_day: date
+    days: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A campaign with a control group: two groups that chance alone has divided.
 
@@ -98,10 +126,9 @@ class Experiment:
     :param control_share: the share of all users that was to be in the control group, above 0 and below 1; None when
         it was changed on the way or is not known, and then the sizes cannot be checked.
     :param new_users_per_day: users, of both groups together, who become countable each day.
-    :param reached: how many of the treated received a message; None when it is not known.
+    :param reached: how many of the treated received a message in the time that is compared; None when it is not known.
     :param control_reached: how many of the control group were sent the message all the same; None when it is not known.
-    :param open_users: users who are in neither group yet, as their attribution window is not over.
-    :param countable_on: the day on which the first of them is; None when it is not known.
+    :param timing: how many of the treated it reached at all, and when; None when it is not known.
     :param is_final: whether the message has run its course and nobody more will become countable: a last look.
     :param subject: what is judged, as a sentence begins with it.
     :raises ImpactFiguresError: if a figure is impossible, or the groups' currencies differ.
@@ -115,8 +142,7 @@ class Experiment:
     new_users_per_day: float = 0.0
     reached: int | None = None
     control_reached: int | None = None
-    open_users: int = 0
-    countable_on: date | None = None
+    timing: Timing | None = None
     is_final: bool = False
     subject: str = "The campaign"
 
@@ -144,3 +170,27 @@ class Experiment:
                 f"{self.name}: revenue in {treated.currency} cannot be compared with {control.currency}; "
                 "convert it, or judge each currency by itself."
             )
+
+    @property
+    def reached_in_time(self) -> float | None:
+        """Of the treated whom the message reached, the share that it reached in the time that is compared."""
+        if self.reached is None or self.timing is None or not self.timing.ever_reached:
+            return None
+        return self.reached / self.timing.ever_reached
+
+
+def has_run_its_course(*, last: int, until: int, window: int, longest_gap: int, ends: int | None) -> bool:
+    """Return whether a message will hardly be sent again, and what followed it is known.
+
+    Between two messages of a recurring one nothing is open either, and the last look is due only once: it is when the
+    days that were asked about are over, or after twice as long a silence as the message has ever kept.
+
+    :param last: when it last reached somebody; this and the other moments in epoch seconds.
+    :param until: until when it is known what users did.
+    :param window: the attribution window in seconds.
+    :param longest_gap: days between two days in a row on which it reached somebody, at most; 0 with one such day.
+    :param ends: when the last day that was asked about is over; None when every day to come is asked about.
+    """
+    if last + window > until:
+        return False
+    return (ends is not None and ends <= until) or until - last > 2 * longest_gap * _DAY_SECONDS

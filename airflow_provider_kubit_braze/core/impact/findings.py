@@ -28,6 +28,8 @@ class Verdict(StrEnum):
     GROUPS_BROKEN = "groups_broken"
     #: Too many of the control group were sent the message all the same.
     CONTROL_REACHED = "control_reached"
+    #: Most of those whom the message reached were reached after the time that is compared.
+    REACHED_LATER = "reached_later"
     #: One of the groups is empty.
     NO_COMPARISON = "no_comparison"
 

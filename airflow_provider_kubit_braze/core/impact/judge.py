@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kubit_braze.core.impact.figures import LEAST_REACHED
 from airflow_provider_kubit_braze.core.impact.findings import (
     Effect,
     Interval,
@@ -112,6 +113,8 @@ class _Reading:
             self._blocked = Verdict.GROUPS_BROKEN
         elif (experiment.control_reached or 0) / control.users > MOST_CONTROL_REACHED:
             self._blocked = Verdict.CONTROL_REACHED
+        elif (in_time := experiment.reached_in_time) is not None and in_time < LEAST_REACHED:
+            self._blocked = Verdict.REACHED_LATER
         self._counts = (treated.converters, treated.users, control.converters, control.users)
         self._sums: tuple[Any, Any] | None = None
         if treated.revenue and control.revenue:

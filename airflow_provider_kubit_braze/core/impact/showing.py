@@ -26,6 +26,7 @@ VERDICTS: Final[dict[str, tuple[str, Tone]]] = {
     "not_enough_data": ("Not enough data", "care"),
     "groups_broken": ("No verdict", "bad"),
     "control_reached": ("No verdict", "bad"),
+    "reached_later": ("No verdict", "care"),
     "no_comparison": ("No verdict", "care"),
 }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_kubit_braze.core.durations import duration_text
 from airflow_provider_kubit_braze.core.impact.findings import Verdict
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group
+    from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Timing
     from airflow_provider_kubit_braze.core.impact.findings import Effect, LiftInterval, SampleRatio
 
 _CONTROL = {"holdout": "those held out", "braze_control": "Braze's control group"}
@@ -21,11 +22,10 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
     :param ratio: whether the groups have the sizes they should have.
     """
     control = _CONTROL[experiment.control_kind]
-    if effect.verdict is Verdict.NO_COMPARISON and experiment.open_users:
-        return too_early(experiment.open_users, experiment.countable_on)
     if effect.verdict is Verdict.NO_COMPARISON:
-        who = "nobody was treated" if experiment.control.users else f"there is nobody among {control}"
-        return f"No verdict: {who}, so it cannot be said what the campaign caused."
+        return _no_comparison(experiment, control)
+    if effect.verdict is Verdict.REACHED_LATER:
+        return f"No verdict: {reached_in_time(experiment)}"
     if effect.verdict is Verdict.GROUPS_BROKEN and ratio:
         return (
             f"No verdict: {percent(ratio.expected)} of the users should be among {control}, and "
@@ -95,19 +95,92 @@ def shown(effect: Effect, value: float) -> str:
     return percent(value) if effect.currency is None else money(value, effect.currency)
 
 
-def too_early(users: int, countable_on: date | None) -> str:
-    """Return what can be said while every attribution window is open."""
-    text = f"Too early to say: the attribution window of all {users:,} users is still open."
-    return text if countable_on is None else f"{text} The first of them count from {countable_on} on."
+def too_early(*groups: Group) -> str:
+    """Return what can be said while every attribution window is open.
+
+    :param groups: those whose users are waited for.
+    """
+    return f"Too early to say: {_open(*groups)}"
 
 
-def before_after_sentence(before: Group, after: Group) -> str:
-    """Return what a comparison without a control group may say."""
+def nobody_came(since: date) -> str:
+    """Return what can be said of a message that began before the first day, when nobody has come since."""
+    return (
+        f"No verdict: it began before {since}, so only users who came since then can be compared, and nobody did. An "
+        "earlier first day (since) compares all."
+    )
+
+
+def reached_in_time(experiment: Experiment) -> str:
+    """Return how many of those whom a message reached it reached in the time that is compared, and what to ask."""
+    timing = experiment.timing
+    if timing is None:
+        raise ValueError(f"{experiment.name}: when the message reached users is not known.")
+    longer = (
+        "No window of up to 90 days would hold nine in ten."
+        if timing.days is None
+        else f"Ask with a longer window: {timing.days}d would hold nine in ten."
+    )
+    since = "when the user entered" if experiment.control_kind == "braze_control" else _since(timing)
+    return (
+        f"the time that is compared ({duration_text(timing.window)} from {since}) holds the first message to only "
+        f"{experiment.reached:,} of the {timing.ever_reached:,} users who were reached. {longer}"
+    )
+
+
+def sent_later(timing: Timing) -> str:
+    """Return what a verdict leaves out of a message that was sent after the first users' time was over."""
+    return (
+        f"the verdict is about {duration_text(timing.window)} of each user from {_since(timing)}; what was sent after "
+        "that did is not in it. A longer window holds more."
+    )
+
+
+def before_after_sentence(before: Group, after: Group, *, has_holdout: bool) -> str:
+    """Return what a comparison without a control group may say.
+
+    :param has_holdout: whether the cohort has a holdout, of which nobody counts.
+    """
+    why = "As nobody among those held out counts yet, nobody" if has_holdout else "Without a holdout nobody"
     return (
         f"Description only: {percent(before.rate)} of {before.users:,} users converted before, "
-        f"{percent(after.rate)} of {after.users:,} after. Without a holdout nobody can tell how much of that the "
-        "campaign has caused: season, price, other campaigns and the choice of users change it just as well."
+        f"{percent(after.rate)} of {after.users:,} after. {why} can tell how much of that the campaign has caused: "
+        "season, price, other campaigns and the choice of users change it just as well."
     )
+
+
+def _since(timing: Timing) -> str:
+    return f"{timing.first_day} on, or from when the user came"
+
+
+def _no_comparison(experiment: Experiment, control: str) -> str:
+    empty = {
+        who: group
+        for who, group in (("the treated", experiment.treated), (control, experiment.control))
+        if not group.users
+    }
+    # Where there is nobody at all, waiting for the others does not help.
+    nobody = [who for who, group in empty.items() if not group.open_users]
+    if nobody:
+        who = "nobody was treated" if nobody == ["the treated"] else f"there is nobody among {nobody[-1]}"
+        return f"No verdict: {who}, so it cannot be said what the campaign caused."
+    if len(empty) == 2:
+        return too_early(*empty.values())
+    [(who, group)] = empty.items()
+    return f"Too early to say: nobody among {who} counts yet, as {_open(group)}"
+
+
+def _open(*groups: Group) -> str:
+    """Return whose windows are open, and when the first of those users count."""
+    number = sum(group.open_users for group in groups)
+    days = [group.countable_on for group in groups if group.countable_on is not None]
+    whose, who = (
+        (f"all {number:,} users", "The first of them count")
+        if number > 1
+        else ("the one user", "That user counts")
+    )
+    text = f"the attribution window of {whose} is still open."
+    return f"{text} {who} from {min(days)} on." if days else text
 
 
 def _name(effect: Effect) -> str:

@@ -18,6 +18,7 @@ export const VERDICTS = {
   not_enough_data: ["Not enough data", "care"],
   groups_broken: ["No verdict", "bad"],
   control_reached: ["No verdict", "bad"],
+  reached_later: ["No verdict", "care"],
   no_comparison: ["No verdict", "care"],
 };
 export const STEPS = [

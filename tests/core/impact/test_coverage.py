@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_kubit_braze.core.impact import judge, power, proportions, revenue
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group
+from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, has_run_its_course
 
 EXPERIMENTS = 2000
 
@@ -25,6 +25,8 @@ class Truth(NamedTuple):
     control_rate: float
     sigma: float = 1.0
     scale: float = 1.0
+    #: Of those held out, where it is another one.
+    control_sigma: float | None = None
     #: Of the treated buyers, this share spends this many times as much as the others.
     whales: tuple[float, float] = (0.0, 1.0)
 
@@ -36,7 +38,7 @@ class Truth(NamedTuple):
 
     @property
     def control_value(self) -> float:
-        return self.control_rate * float(np.exp(self.sigma**2 / 2))
+        return self.control_rate * float(np.exp((self.control_sigma or self.sigma) ** 2 / 2))
 
 
 CONVERSIONS = {
@@ -79,16 +81,18 @@ def sales(world: Truth, seed: int) -> tuple[revenue.Sums, revenue.Sums]:
     generator = np.random.default_rng(seed)
     experiments = 600 if world.treated * world.rate > 5_000 else EXPERIMENTS
 
-    def group(users: int, rate: float, scale: float, whales: tuple[float, float]) -> revenue.Sums:
+    def group(
+        users: int, rate: float, scale: float, whales: tuple[float, float], sigma: float = world.sigma
+    ) -> revenue.Sums:
         buyers = generator.binomial(users, rate, experiments)
-        spent = scale * generator.lognormal(0, world.sigma, buyers.sum())
+        spent = scale * generator.lognormal(0, sigma, buyers.sum())
         spent[generator.random(len(spent)) < whales[0]] *= whales[1]
         whose = np.repeat(np.arange(experiments), buyers)
         total, squares = (np.bincount(whose, spent**power, experiments) for power in (1, 2))
         return revenue.Sums(float(users), buyers.astype(float), total, squares)
 
     treated = group(world.treated, world.rate, world.scale, world.whales)
-    control = group(world.control, world.control_rate, 1.0, (0.0, 1.0))
+    control = group(world.control, world.control_rate, 1.0, (0.0, 1.0), world.control_sigma or world.sigma)
     # Such experiments get no interval at all.
     judged = np.minimum(treated.buyers, control.buyers) >= revenue.FEWEST_BUYERS
 
@@ -129,6 +133,22 @@ def test_95_percent_intervals_of_revenue_hold_the_truth_in_93_to_97_percent(name
         <= 0.97
     )
     assert 0.93 <= coverage(revenue.ratio_interval(*groups, 0.95), world.value / world.control_value) <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("treated", "control", "rate"), [(9_000, 1_000, 0.05), (5_000, 5_000, 0.02), (45_000, 5_000, 0.05)]
+)
+def test_where_baskets_become_more_alike_intervals_of_revenue_hold_the_truth_in_90_to_95_percent(
+    treated: int, control: int, rate: float
+) -> None:
+    """The method borrows what each group does not know of itself, and here that is another distribution."""
+    world = Truth(treated, control, rate, rate, sigma=0.8, control_sigma=1.2)
+    groups = sales(world, seed=9)
+
+    held = coverage(revenue.difference_interval(*groups, 0.95), world.value - world.control_value)
+    of_ratio = coverage(revenue.ratio_interval(*groups, 0.95), world.value / world.control_value)
+    assert 0.9 <= held <= 0.95
+    assert 0.9 <= of_ratio <= 0.95
 
 
 @pytest.mark.parametrize(
@@ -201,6 +221,44 @@ def test_looking_every_day_does_not_make_an_effect() -> None:
 
     assert np.mean((p_values < judge.FALSE_ALARMS).any(axis=1)) > 0.25
     assert np.mean(early.any(axis=1) | final) <= 0.07
+
+
+def test_looking_every_week_at_what_is_sent_every_week_does_not_make_an_effect() -> None:
+    """For half a year: between two messages no window is open, and that is not yet the end."""
+    generator = np.random.default_rng(8)
+    weeks, treated, control, rate = 26, 900, 100, 0.05
+    week, window = 7 * 86_400, 3 * 86_400
+    # On the day before the next message; then for as long as it takes to be sure that none is coming.
+    sends = [week * min(look, weeks - 1) for look in range(weeks + 3)]
+    looks = [week * look + 6 * 86_400 for look in range(weeks + 3)]
+
+    def is_final(look: int) -> bool:
+        return has_run_its_course(
+            last=sends[look], until=looks[look], window=window, longest_gap=7 if look else 0, ends=None
+        )
+
+    final = [is_final(look) for look in range(len(looks))]
+    counts = [
+        generator.binomial(users, rate, (EXPERIMENTS, weeks)).cumsum(axis=1) for users in (treated, control)
+    ]
+    users = np.arange(1, weeks + 1)
+    last_look = Experiment(
+        name="x",
+        treated=Group(users=treated * weeks, converters=int(treated * weeks * rate)),
+        control=Group(users=control * weeks, converters=int(control * weeks * rate)),
+    )
+    assert (power.detectable_conversion(last_look) or 0) > judge.WORTH
+    p_values = proportions.p_value(counts[0], treated * users, counts[1], control * users)
+    seen = p_values[:, np.minimum(range(len(looks)), weeks - 1)]
+    allowed = np.where(final, judge.FALSE_ALARMS, judge.EARLY_FALSE_ALARMS)
+
+    wrong = seen < allowed
+
+    # After the first message nothing tells that there will be another, and that look is due as well.
+    assert final == [True] + [False] * (len(looks) - 3) + [True] * 2
+    assert np.mean((p_values < judge.FALSE_ALARMS).any(axis=1)) > 0.25
+    assert np.mean(wrong.any(axis=1)) <= 0.1
+    assert np.mean(wrong[:, 1:].any(axis=1)) <= 0.06
 
 
 def test_as_many_users_as_planned_find_the_lift_that_is_worth_finding_4_times_in_5() -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_kubit_braze.core.impact.findings import Verdict
 from airflow_provider_kubit_braze.core.impact.html_report import impact_html
 from airflow_provider_kubit_braze.core.impact.showing import (
     BY_BRAZE,
     NO_SUM,
+    VERDICTS,
     axis_of,
     covered_words,
     headline_of,
@@ -276,3 +278,7 @@ def test_messages_stand_side_by_side_and_those_left_out_are_counted() -> None:
 def test_a_report_without_a_message_says_that_nobody_was_reached() -> None:
     told = {**report(), "messages": []}
     assert "No message reached anybody of this cohort in these days." in Document(impact_html(told)).text
+
+
+def test_every_verdict_has_a_word() -> None:
+    assert VERDICTS.keys() == set(Verdict)

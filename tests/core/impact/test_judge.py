@@ -4,17 +4,25 @@ import dataclasses
 import importlib
 import json
 import sys
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_kubit_braze.core import impact
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue
+from airflow_provider_kubit_braze.core.impact.figures import (
+    Experiment,
+    Group,
+    Revenue,
+    Timing,
+    has_run_its_course,
+)
 from airflow_provider_kubit_braze.core.impact.findings import Effect, Verdict
 from airflow_provider_kubit_braze.core.impact.judge import holm, judge, judge_all
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError, StatisticsMissingError
+
+DAY = 86_400
 
 
 def revenue(buyers: int, basket: float = 20.0, currency: str = "EUR") -> Revenue:
@@ -377,11 +385,62 @@ def test_at_the_last_look_nobody_is_told_to_wait() -> None:
 
 
 def test_while_every_window_is_open_it_is_too_early_and_nobody_is_said_to_be_missing() -> None:
-    effect = judge(experiment((0, 0), (0, 0), open_users=953, countable_on=date(2026, 3, 9))).conversion
+    treated = Group(users=0, converters=0, open_users=950, countable_on=date(2026, 3, 10))
+    control = Group(users=0, converters=0, open_users=3, countable_on=date(2026, 3, 9))
+    effect = judge(Experiment(name="Spring", treated=treated, control=control)).conversion
     assert effect.sentence == (
         "Too early to say: the attribution window of all 953 users is still open. The first of them count from "
         "2026-03-09 on."
     )
+
+
+@pytest.mark.parametrize("treated_users", [0, 5])
+def test_whom_waiting_does_not_help_is_not_told_to_wait(treated_users: int) -> None:
+    treated = Group(users=treated_users, converters=0, open_users=5)
+    effect = judge(
+        Experiment(name="Spring", treated=treated, control=Group(users=0, converters=0))
+    ).conversion
+    assert effect.sentence.startswith("No verdict: there is nobody among those held out, ")
+
+
+def reached_late(in_time: int, days: int | None = 12) -> Experiment:
+    timing = Timing(ever_reached=1_000, window=timedelta(days=3), first_day=date(2026, 3, 2), days=days)
+    return experiment(reached=in_time, timing=timing)
+
+
+def test_where_most_are_reached_later_the_time_that_is_compared_says_nothing_of_the_message() -> None:
+    late = judge(reached_late(499))
+    assert late.conversion.verdict is Verdict.REACHED_LATER
+    assert (late.conversion.p, late.conversion.intervals, late.reached) == (None, None, None)
+    assert late.conversion.sentence.endswith("Ask with a longer window: 12d would hold nine in ten.")
+    assert "(3d from 2026-03-02 on, or from when the user came)" in late.conversion.sentence
+    assert judge(reached_late(500)).conversion.verdict is Verdict.RAISED
+    never = judge(reached_late(1, days=None)).conversion.sentence
+    assert never.endswith(
+        "only 1 of the 1,000 users who were reached. No window of up to 90 days would hold nine in ten."
+    )
+    # Of whom nobody was reached at all, nobody was reached too late.
+    nobody = Timing(ever_reached=0, window=timedelta(days=3), first_day=date(2026, 3, 2))
+    assert judge(experiment(reached=0, timing=nobody)).conversion.verdict is Verdict.RAISED
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_over"),
+    [
+        ({}, True),
+        ({"last": 31 * DAY}, False),
+        ({"longest_gap": 4}, True),
+        ({"longest_gap": 5}, False),
+        ({"longest_gap": 5, "ends": 40 * DAY}, True),
+        ({"longest_gap": 5, "ends": 40 * DAY + 1}, False),
+        ({"last": 31 * DAY, "ends": 35 * DAY}, False),
+    ],
+)
+def test_a_message_has_run_its_course_when_the_days_are_over_or_it_is_long_silent(
+    changes: dict[str, Any], is_over: bool
+) -> None:
+    known = {"last": 30 * DAY, "until": 40 * DAY, "window": 10 * DAY, "longest_gap": 0, "ends": None}
+    assert has_run_its_course(**{**known, **changes}) is is_over
 
 
 def test_a_canvas_is_not_called_a_campaign() -> None:

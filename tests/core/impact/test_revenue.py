@@ -62,6 +62,32 @@ def test_with_thousands_of_buyers_it_is_welchs_test() -> None:
     assert float(high) == pytest.approx(welch.high, abs=0.02 * width)
 
 
+#: Hours of sleep that ten people gained by each of two drugs: Student, *The probable error of a mean*, Biometrika 6
+#: (1908) 1-25; the data set ``sleep`` of R.
+SLEEP = (
+    (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4),
+    (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0),
+)
+
+
+def test_the_interval_of_means_is_the_published_one_but_for_what_a_small_sample_costs() -> None:
+    """R prints of ``t.test(extra ~ group, data = sleep)``, with the groups the other way round: t = -1.8608,
+    df = 17.776, 95 percent confidence interval -3.3654832 to 0.2054832, means 0.75 and 2.33.
+
+    This method has no degrees of freedom, and few buyers would borrow. So there are so many of each of the ten that a
+    group speaks for itself; the published standard error then shrinks with their number, and has no n - 1.
+    """
+    times = 10_000
+    treated, control = (summed(np.repeat(hours, times)) for hours in SLEEP)
+    low, high = (float(end) for end in difference_interval(treated, control, 0.95))
+
+    error = 1.58 / 1.8608
+    assert float(stats.t.ppf(0.975, 17.776)) * error == pytest.approx((3.3654832 + 0.2054832) / 2, rel=1e-4)
+    of_so_many = 1.959964 * error * np.sqrt(9 / 10 / times)
+    assert (low + high) / 2 == pytest.approx(1.58, abs=0.01 * of_so_many)
+    assert (high - low) / 2 == pytest.approx(of_so_many, rel=0.01)
+
+
 def test_the_variances_are_the_groups_own_where_they_are_alike() -> None:
     revenue = spenders(1000, 50, 1)
 

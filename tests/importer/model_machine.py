@@ -6,6 +6,7 @@ ledger, the local Braze and the source have to agree with it after every step.
 Arithmetic of a result, of an import that came to its end::
 
     members    = unchanged + held_out + set_aside + unmatched + entrants
+    unmatched  = whom Braze does not know, of those who were to enter or to be held out; 0 where nobody looks
     entrants   = added + those of them that were rejected or have no certain answer
     data points = leavers + entrants + refreshed ones, each once, and again whoever Braze did not answer
 
@@ -34,12 +35,13 @@ from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.run import ImportOptions, RunIdentity
 from airflow_provider_kubit_braze.importer import run_import
 from airflow_provider_kubit_braze.sandbox.braze_settings import DEFAULT_CLIENT_SECRET, DEFAULT_PARTNER_API_KEY
+from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share
 from airflow_provider_kubit_braze.sandbox.process import SandboxError
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 from tests.importer.boundaries import Boundary, Crash, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from airflow_provider_kubit_braze.core.report import ImportResult
     from airflow_provider_kubit_braze.importer import ImportEnd
@@ -57,10 +59,10 @@ Row = tuple[str | None, str | None, str | None]
 #: Case twins, an accent composed and decomposed, other scripts, what breaks out of SQL and JSON, the longest one.
 IDS: Final = [
     *("Ann", "ann", "\u00e9", "e\u0301", "😀", "עברית", "it's; --\"%s\\", " lead", "NULL", "007", "x" * 987),
-    "nobody",
+    *("nobody", "never heard of"),
 ]
-#: Braze has never heard of the last one.
-KNOWN: Final = len(IDS) - 1
+#: Braze has never heard of the last two.
+KNOWN: Final = len(IDS) - 2
 JUNK: Final[list[Row]] = [
     (None, None, None),
     ("", "junk@example.com", "junk"),
@@ -69,6 +71,7 @@ JUNK: Final[list[Row]] = [
     ("x" * 988, None, None),
     (None, " ", "\n"),
 ]
+APP_GROUP: Final = "group-1"
 SHAPES: Final = {
     "id": (1, 0, 0),
     "mail": (0, 1, 0),
@@ -86,6 +89,11 @@ class Delivery:
 
     place: str
     chain: tuple[str, ...]
+
+    @property
+    def in_share(self) -> bool:
+        """Whether Braze's data share can say who is known, without a request."""
+        return self.place.startswith("attribute:") and "ALIAS" not in self.chain
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -133,6 +141,10 @@ PERSON: Final = {
     for person in range(len(IDS))
     for column, value in zip(COLUMNS, row_of(person, "all"), strict=True)
 }
+
+
+def is_stranger(who: Who) -> bool:
+    return PERSON.get(who[1:], KNOWN) >= KNOWN
 
 
 def is_held_out(kind: str, user: str, percent: int) -> bool:
@@ -246,6 +258,11 @@ class Wanted:
     rows: int = 0
     valid: int = 0
 
+    def without(self, strangers: Container[Who]) -> Wanted:
+        """Return it without those whom Braze does not know."""
+        inside = {who: row for who, row in self.inside.items() if who not in strangers}
+        return replace(self, inside=inside, held=frozenset(who for who in self.held if who not in strangers))
+
 
 @dataclass(frozen=True)
 class Times:
@@ -286,6 +303,17 @@ class Belief:
             elif (who in wanted.held) != (who in self.held):
                 plan[who] = "hold" if who in wanted.held else "drop"
         return {**dict.fromkeys(self.shaken(wanted, plan, resting), "refresh"), **plan}
+
+    def matched(self, plan: Mapping[Who, str]) -> dict[Who, str]:
+        """Return what is left of a plan when those whom Braze does not know are neither sent nor held out."""
+        strangers = strangers_of(plan)
+        # A stranger whom a smaller holdout lets in is held out no longer.
+        dropped = {who for who in strangers & self.held if plan[who] == "enter"}
+        return {
+            who: "drop" if who in dropped else action
+            for who, action in plan.items()
+            if who in dropped or who not in strangers
+        }
 
     def shaken(self, wanted: Wanted, plan: Mapping[Who, str], resting: set[Who]) -> set[Who]:
         """Return who stays while somebody leaves who may be the same person under another identifier."""
@@ -336,10 +364,16 @@ class Belief:
         return Belief(frozenset(inside), frozenset(held), frozenset(doubts))
 
 
+def strangers_of(plan: Mapping[Who, str]) -> set[Who]:
+    """Return who would be looked up and not found."""
+    return {who for who, action in plan.items() if action in ("enter", "hold") and is_stranger(who)}
+
+
 @dataclass
 class Open:
     """An import that did not come to its end.
 
+    :param strangers: who was looked up and not found; ``wanted`` is without them.
     :param sent: what each try had answered, the last one counts.
     :param foggy: a try died, so that what of it was written down is its secret.
     """
@@ -355,6 +389,7 @@ class Open:
     points: int | None
     foggy: bool
     resync: bool
+    strangers: frozenset[Who] = frozenset()
 
 
 @dataclass
@@ -370,6 +405,8 @@ class Story:
     :param clean: whether all of it went over the wire once, and was accepted at once.
     :param several: whether users are named by more than one kind of identifier.
     :param allowed: what may be done about everybody when ``plan`` is None.
+    :param matched: whether those who enter are looked up.
+    :param strangers: who was looked up and not found; ``wanted`` is without them.
     """
 
     run_id: str
@@ -385,6 +422,8 @@ class Story:
     resync: bool = False
     clean: bool = False
     allowed: Mapping[Who, set[str | None]] = field(default_factory=dict)
+    matched: bool = False
+    strangers: frozenset[Who] = frozenset()
     now: dict[Who, str] = field(default_factory=dict)
 
     def hear(self, attempts: Sequence[Attempt], *, exactly_once: bool) -> None:
@@ -525,10 +564,13 @@ class CohortMachine(RuleBasedStateMachine):
             keys={KEY: ["users.track"]}, apply_delay=0, rate_headers="none", recorded_requests=100_000
         )
         world.braze.add_users(profile_of(person) for person in range(KNOWN))
+        self.share = f"{world.schema}_SHARE"
+        fill_profile_share(world.braze, world.session.connection, self.share, app_group_id=APP_GROUP)
         self.people: dict[int, tuple[str, int]] = {}
         self.junk: list[Row] = []
         self.delivery = DELIVERIES[0]
         self.percent = 0
+        self.matching = True
         self.belief = Belief()
         # Whom Braze rejected, with the rows that named them then.
         self.resting: dict[Who, set[tuple[str | None, ...]]] = {}
@@ -553,6 +595,7 @@ class CohortMachine(RuleBasedStateMachine):
         junk=st.lists(st.sampled_from(JUNK), max_size=2),
         delivery=st.sampled_from([None, None, None, *DELIVERIES]),
         percent=st.sampled_from([None, None, None, 0, 20, 50, 90]),
+        matching=st.sampled_from([None, None, True, True, False]),
         rehearsed=rarely,
         trouble=TROUBLES,
         objects=st.sampled_from([1, 1, 2, 75]),
@@ -567,6 +610,7 @@ class CohortMachine(RuleBasedStateMachine):
         junk: list[Row],
         delivery: Delivery | None,
         percent: int | None,
+        matching: bool | None,
         rehearsed: bool,
         resync: bool,
         guarded: bool,
@@ -589,6 +633,7 @@ class CohortMachine(RuleBasedStateMachine):
         self.junk = junk
         self.delivery = delivery or self.delivery
         self.percent = self.percent if percent is None else percent
+        self.matching = self.matching if matching is None else matching
         if rehearsed:
             self._rehearse()
         self._import(resync=resync, guarded=guarded, **how)
@@ -618,6 +663,18 @@ class CohortMachine(RuleBasedStateMachine):
         rows = [row_of(p, shape) for p, (shape, copies) in self.people.items() for _ in range(copies)]
         self.world.source(*rows, *self.junk, columns="ID VARCHAR, MAIL VARCHAR, ALIAS VARCHAR")
 
+    @property
+    def matched(self) -> bool:
+        """Whether those who enter are looked up."""
+        return self.matching and self.delivery.in_share
+
+    def _fields(self) -> dict[str, Any]:
+        fields = self.delivery.fields
+        if not self.matched:
+            return fields
+        share = {"share": f"DEMO.{self.share}", "app_group_id": APP_GROUP}
+        return {**fields, "match": "all", "braze": {**fields["braze"], **share}}
+
     def _run(
         self,
         run_id: str,
@@ -637,7 +694,7 @@ class CohortMachine(RuleBasedStateMachine):
             with steps.requesting():
                 return run_import(
                     Cohort(
-                        **{**world.fields, **self.delivery.fields, "holdout": f"{self.percent}%"},
+                        **{**world.fields, **self._fields(), "holdout": f"{self.percent}%"},
                         guards={"allow_empty": True, "max_rejected": None, **guards},
                     ),
                     settings=BrazeSettings(
@@ -727,6 +784,8 @@ class CohortMachine(RuleBasedStateMachine):
                 continues=left,
                 several=len(self.delivery.chain) > 1,
                 resync=left.resync,
+                matched=self.matched and not undo,
+                strangers=left.strangers,
             )
         if undo:
             assert self.undo_to is not None
@@ -739,11 +798,28 @@ class CohortMachine(RuleBasedStateMachine):
             doubts = {who for who, answer in gone.sent.items() if answer == MAYBE}
             before = self._in_doubt(before, doubts, gone.run_id)
         resting = self._resting(wanted, before)
+        matched = self.matched and not undo
         if gone is not None and gone.foggy:
-            allowed = self._foggy_actions(gone, wanted, resting, resync=resync)
-            return Story(run_id, tries, undo, None, wanted, before, {}, resync=resync, allowed=allowed)
+            allowed = self._foggy_actions(gone, wanted, resting, resync=resync, matched=matched)
+            return Story(
+                run_id, tries, undo, None, wanted, before, {}, resync=resync, allowed=allowed, matched=matched
+            )
         plan = before.plan(wanted, resting=resting, resync=resync)
-        return Story(run_id, tries, undo, plan, wanted, before, {}, resync=resync)
+        if not matched:
+            return Story(run_id, tries, undo, plan, wanted, before, {}, resync=resync)
+        strangers = frozenset(strangers_of(plan))
+        return Story(
+            run_id,
+            tries,
+            undo,
+            before.matched(plan),
+            wanted.without(strangers),
+            before,
+            {},
+            resync=resync,
+            matched=True,
+            strangers=strangers,
+        )
 
     def _in_doubt(self, before: Belief, doubts: Iterable[Who], run_id: str) -> Belief:
         """Return the ledger after an import that did not end was closed with ``doubts``."""
@@ -778,7 +854,7 @@ class CohortMachine(RuleBasedStateMachine):
         }
 
     def _foggy_actions(
-        self, gone: Open, wanted: Wanted, resting: set[Who], *, resync: bool
+        self, gone: Open, wanted: Wanted, resting: set[Who], *, resync: bool, matched: bool
     ) -> dict[Who, set[str | None]]:
         """Return what may be done about everybody after an import died, whatever of it was written down."""
         sent = {who for who, action in gone.plan.items() if action in SENT}
@@ -794,7 +870,8 @@ class CohortMachine(RuleBasedStateMachine):
         rests = [resting, resting | refused, resting - sent]
 
         def plans(belief: Belief) -> list[dict[Who, str]]:
-            return [belief.plan(wanted, resting=some, resync=resync) for some in rests]
+            found = [belief.plan(wanted, resting=some, resync=resync) for some in rests]
+            return [belief.matched(plan) for plan in found] if matched else found
 
         written = plans(gone.before.after({who: gone.plan[who] for who in told}, gone.wanted.held, told))
         doubted = plans(self._in_doubt(gone.before, sent, gone.run_id))
@@ -830,6 +907,11 @@ class CohortMachine(RuleBasedStateMachine):
             assert story.earlier.get(who) in (ACCEPTED, REJECTED), (who, "was not sent")
         answers = {who: story.answers.get(who, MAYBE) for who in to_send}
         after = self._ledger()
+        if story.plan is None and story.matched:
+            # Which of the strangers were still to enter only the ledger could tell.
+            everybody = {*story.wanted.inside, *story.wanted.held}
+            strangers = {who for who in everybody - after.inside - after.held if is_stranger(who)}
+            story.wanted = story.wanted.without(strangers)
         if story.plan is not None:
             assert after == story.before.after(plan, story.wanted.held, answers)
             self._check_figures(story, result, plan, answers, after)
@@ -869,7 +951,7 @@ class CohortMachine(RuleBasedStateMachine):
         after: Belief,
     ) -> None:
         wanted = story.wanted
-        members = len(wanted.inside) + len(wanted.held)
+        members = len(wanted.inside) + len(wanted.held) + len(story.strangers)
         actions, answered = Counter(plan.values()), Counter(answers.values())
         accepted = Counter(plan[who] for who, answer in answers.items() if answer == ACCEPTED)
         rests = 0 if story.plan is None else sum(action == "rest" for action in story.plan.values())
@@ -881,14 +963,14 @@ class CohortMachine(RuleBasedStateMachine):
             "users_imported": len(after.inside),
             "added": accepted["enter"],
             "removed": accepted["leave"],
-            "unchanged": members - len(wanted.held) - actions["enter"] - rests,
+            "unchanged": len(wanted.inside) - actions["enter"] - rests,
             "held_out": len(wanted.held),
             "duplicates": wanted.valid - members,
             "invalid": wanted.rows - wanted.valid,
             "rejected": rejected,
             "unknown": unknown,
             "set_aside": rests,
-            "unmatched": 0,
+            "unmatched": len(story.strangers),
         }
         if story.points is not None and all(who[0].startswith("attribute:") for who in answers):
             expected["data_points"] = story.points
@@ -925,6 +1007,7 @@ class CohortMachine(RuleBasedStateMachine):
             points=story.points,
             foggy=False,
             resync=story.resync,
+            strangers=story.strangers,
         )
         self._read_resting(story.wanted)
 
@@ -939,7 +1022,8 @@ class CohortMachine(RuleBasedStateMachine):
         if state is None:
             assert not attempts
         else:
-            story.check_plan(plan)
+            # It may have died before whom Braze does not know was taken out.
+            story.check_plan(story.before.matched(plan) if story.matched and state == "planned" else plan)
         if state == "planned":
             assert not attempts
         if state == "closed" and story.plan is not None:
@@ -966,6 +1050,10 @@ class CohortMachine(RuleBasedStateMachine):
             assert not story.now
             return
         _, plan = self._frozen(run_id)
+        if story.plan is None and story.matched and state == "planned":
+            story.strangers = frozenset(strangers_of(plan))
+            story.wanted = story.wanted.without(story.strangers)
+            plan = ledger.matched(plan)
         planned = story.plan if story.plan is not None else plan
         before = story.before if story.plan is not None else ledger
         self.open = Open(
@@ -980,6 +1068,7 @@ class CohortMachine(RuleBasedStateMachine):
             points=story.points,
             foggy=state != "planned",
             resync=story.resync,
+            strangers=story.strangers,
         )
 
     def _read_resting(self, *wanted: Wanted) -> None:

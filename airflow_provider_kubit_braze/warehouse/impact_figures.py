@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.impact.report import ALL, MOST_MESSAGES, Slice
@@ -149,6 +151,8 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
+        # What is measured of later days is for other questions.
+        self._end = (last + math.ceil(question.window / timedelta(days=1)) * timedelta(days=1)).isoformat()
         self._looked = (first - LOOK_BACK).isoformat()
         self._since = question.starts(first)
         self._older: set[tuple[str, str]] = set()
@@ -193,17 +197,20 @@ class PeriodFigures:
         return sorted(found, key=lambda one: (one.day or 0, one.channel or "", one.variation or ""))
 
     def has(self, figure: str) -> bool:
-        """Whether anything of a figure of ``IMPACT_EVENT`` is there since the first day."""
-        sql = f"SELECT 1 FROM {self._tables.impact_event} WHERE {KEY} AND FIGURE = %s AND DAY >= %s LIMIT 1"
-        return bool(self._session.rows(sql, (*self._key, figure, self._days[0])))
+        """Whether anything of a figure of ``IMPACT_EVENT`` is there, from the first day to the last window's end."""
+        sql = (
+            f"SELECT 1 FROM {self._tables.impact_event} "
+            f"WHERE {KEY} AND FIGURE = %s AND DAY >= %s AND DAY <= %s LIMIT 1"
+        )
+        return bool(self._session.rows(sql, (*self._key, figure, self._days[0], self._end)))
 
     def currency(self) -> tuple[str | None, dict[str, int]]:
         """Return the currency to judge, None without purchases, and how many purchases there are in each."""
         rows = self._session.rows(
             f"SELECT COALESCE(CURRENCY, '') AS CURRENCY, COUNT(*) AS N FROM {self._tables.impact_event} "
-            f"WHERE {KEY} AND FIGURE = 'purchase' AND DAY >= %s GROUP BY COALESCE(CURRENCY, '') "
+            f"WHERE {KEY} AND FIGURE = 'purchase' AND DAY >= %s AND DAY <= %s GROUP BY COALESCE(CURRENCY, '') "
             "ORDER BY N DESC, CURRENCY",
-            (*self._key, self._days[0]),
+            (*self._key, self._days[0], self._end),
         )
         found = {str(currency): int(number) for currency, number in rows}
         return self._question.currency or next(iter(found), None), found

@@ -7,7 +7,6 @@ lasted, and what followed within the attribution window; and what users of both 
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -260,7 +259,7 @@ class Days:
 
     def _insert_reactions(self, first: date, start: int, end: int) -> None:
         window = self._question.window_seconds
-        earliest = first - timedelta(days=math.ceil(window / 86_400) + 1)
+        earliest = first - self._question.days_after
         followed = ("delivered", "seen", "clicked", "converted", "revenue", "opted_out")
         for by, has_channel in ((", CHANNEL", True), ("", False)):
             reactions = []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,8 +92,8 @@ class PeriodFigures:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
-        # A day more than the window has, as a day may have 23 hours.
-        self._after = last + timedelta(days=math.ceil(question.window_seconds / 86_400) + 1)
+        # What is measured of later days is for other questions.
+        self._end = (last + question.days_after).isoformat()
         self._looked = (first - LOOK_BACK).isoformat()
         self._older: set[tuple[str, str]] = set()
         self._channels: dict[tuple[str, str], set[str]] = {}
@@ -143,9 +141,12 @@ class PeriodFigures:
         return sorted(found, key=lambda one: (one.day or 0, one.channel or "", one.variation or ""))
 
     def has(self, figure: str) -> bool:
-        """Whether anything of a figure of ``IMPACT_EVENT`` is there since the first day."""
-        sql = f"SELECT 1 FROM {self._tables.impact_event} WHERE {KEY} AND FIGURE = %s AND DAY >= %s LIMIT 1"
-        return bool(self._session.rows(sql, (*self._key, figure, self._days[0])))
+        """Whether anything of a figure of ``IMPACT_EVENT`` is there, from the first day to the last window's end."""
+        sql = (
+            f"SELECT 1 FROM {self._tables.impact_event} "
+            f"WHERE {KEY} AND FIGURE = %s AND DAY >= %s AND DAY <= %s LIMIT 1"
+        )
+        return bool(self._session.rows(sql, (*self._key, figure, self._days[0], self._end)))
 
     def _funnel(
         self, sets: Sequence[tuple[str, ...]], chosen: str, params: Sequence[Any]
@@ -154,7 +155,7 @@ class PeriodFigures:
         grouped = {name for group in sets for name in group}
         period, days = _BY_DAY, list(self._days)
         if "DAY" not in grouped:
-            period, days = _OF_PERIOD, [self._days[0], self._after.isoformat(), *self._days]
+            period, days = _OF_PERIOD, [self._days[0], self._end, *self._days]
         columns = ", ".join(name if name in grouped else f"NULL AS {name}" for name in _COLUMNS)
         figures = ", ".join(f"{counted(figure)} AS {figure.upper()}" for figure in FUNNEL)
         sql = _FUNNEL.format(

@@ -128,6 +128,8 @@ class Groups:
         self._question = question
         self._key = (*key, question.measure)
         self._days = (first.isoformat(), last.isoformat())
+        # What is measured of later days is for other questions.
+        self._end = (last + question.days_after).isoformat()
         self._since = question.starts(first)
 
     def currency(self) -> tuple[str | None, dict[str, int]]:
@@ -137,9 +139,9 @@ class Groups:
         """
         rows = self._session.rows(
             f"SELECT COALESCE(CURRENCY, '') AS CURRENCY, COUNT(*) AS N FROM {self._tables.impact_event} "
-            f"WHERE {KEY} AND FIGURE = 'purchase' AND DAY >= %s GROUP BY COALESCE(CURRENCY, '') "
+            f"WHERE {KEY} AND FIGURE = 'purchase' AND DAY >= %s AND DAY <= %s GROUP BY COALESCE(CURRENCY, '') "
             "ORDER BY N DESC, CURRENCY",
-            (*self._key, self._days[0]),
+            (*self._key, self._days[0], self._end),
         )
         found = {str(currency): int(number) for currency, number in rows}
         return self._question.currency or next(filter(None, found), None), found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -188,7 +187,7 @@ class Refresh:
     def _range(self, now: datetime) -> tuple[date, date]:
         """Return the days that the question needs: what follows a message may lie outside of those asked about."""
         first, last = self._question.days(now)
-        around = math.ceil(self._question.window / _DAY) * _DAY
+        around = self._question.days_after
         return first - around, min(last + around, now.astimezone(self._question.zone).date())
 
     @property
@@ -304,13 +303,12 @@ class Refresh:
         self, first: date, last: date, before: _Before | None, arrived: Iterable[_Arrived]
     ) -> list[date]:
         """Return the days to measure: what is new on one changes those that it may be followed by."""
-        # A day more than the window has, as a day may have 23 hours.
-        after = math.ceil(self._question.window / _DAY) + 1
-        days = {one.day + number * _DAY for one in arrived for number in range(-1, after + 1)}
+        after = self._question.days_after
+        days = {day for one in arrived for day in _between(one.day - _DAY, one.day + after)}
         if before is not None:
             days |= set(_between(max(first, min(self._stays_changed(before), before.last + _DAY)), last))
             if first < before.first:
-                days |= set(_between(before.first, before.first + after * _DAY))
+                days |= set(_between(before.first, before.first + after))
         return sorted(day for day in days if first <= day <= last)
 
     def _stays_changed(self, before: _Before) -> date:

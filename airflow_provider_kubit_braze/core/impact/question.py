@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -183,6 +184,11 @@ class ImpactQuestion(Part):
     def window_seconds(self) -> int:
         """The attribution window in seconds."""
         return int(self.window.total_seconds())
+
+    @property
+    def days_after(self) -> timedelta:
+        """How many days after a message what follows it may lie: one more than the window has, for days of 23 hours."""
+        return (math.ceil(self.window / timedelta(days=1)) + 1) * timedelta(days=1)
 
     @property
     def zone(self) -> ZoneInfo:

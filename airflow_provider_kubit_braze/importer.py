@@ -324,13 +324,13 @@ class Import:
     def _leave_for_the_next(self, plan: Plan, settled: list[Range]) -> list[Range]:
         """Return leavers whom this try must not send any more: their answer got lost, and others entered since.
 
-        With several identifiers a leaver may be the same person as somebody who entered under another one, and the
+        Under several identifiers a leaver may be the same person as somebody who entered under another one, and the
         last word has to be that they are in. The next import tells the leavers, and then the others once more.
         """
-        entered = any(last > plan.leave for _, last in settled)
-        if len(self.cohort.identifiers) == 1 or not entered:
-            return []
         left = gaps(settled, plan.leave)
+        entered = any(last > plan.leave for _, last in settled)
+        if not left or not entered or not self.ledger.has_several_kinds(plan.import_id):
+            return []
         for lost in left:
             self.journal.doubt(lost)
         return left

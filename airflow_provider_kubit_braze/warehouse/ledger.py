@@ -92,6 +92,13 @@ class Totals:
 class Ledger(Progress):
     """The state tables as seen by one cohort in one workspace; takes what ``Progress`` takes."""
 
+    def has_several_kinds(self, import_id: str) -> bool:
+        """Whether a plan has users by different identifiers, of whom two may be one person."""
+        (kinds,) = self._session.row(
+            f"SELECT COUNT(DISTINCT ID_KIND) FROM {self._tables.change} WHERE IMPORT_ID = %s", (import_id,)
+        )
+        return int(kinds) > 1
+
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that were begun and not closed, oldest first. More than one is rare."""
         columns = [*_PLAN.values(), *map(str.upper, _IDENTITY), "STATE", "STARTED_AT"]

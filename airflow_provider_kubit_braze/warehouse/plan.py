@@ -92,9 +92,11 @@ def freeze_plan(
             rows, row_params = BEFORE_IMPORT.format(membership=tables.membership), [*key, undone, undone]
         case "retire":
             rows = NOBODY.format(membership=tables.membership)
-    # An undo may be asked for without the cohort's file, and so without its identifiers.
-    several = purpose == "undo" or (purpose == "import" and len(cohort.identifiers) > 1)
     chain = tuple(cohort.identifiers) if purpose == "import" else ()
+    # An undo may be asked for without the cohort's file, and so without its identifiers.
+    several = purpose == "undo" or (
+        purpose == "import" and (len(chain) > 1 or _knows_others(session, tables, key, chain[0]))
+    )
     sql = PLAN.format(
         change=tables.change,
         stays=f"{tables.membership} WHERE WORKSPACE = %s AND COHORT_ID = %s AND LEFT_AT IS NULL",
@@ -190,11 +192,26 @@ def every_identifier(chain: Sequence[Identifier] | Identifiers) -> list[str]:
     return [f"KUBIT_ID_{number}" for number in range(len(chain))] if len(chain) > 1 else []
 
 
+def _knows_others(session: Session, tables: Tables, key: tuple[str, str], identifier: Identifier) -> bool:
+    """Whether the ledger has users by other identifiers than this one, from before it was the only one."""
+    others = " UNION ALL ".join(
+        f"SELECT 1 AS ONE FROM {table} WHERE WORKSPACE = %s AND COHORT_ID = %s AND {still} "
+        f"AND ID_KIND <> {_name(identifier)}"
+        for table, still in (
+            (tables.membership, "LEFT_AT IS NULL"),
+            (tables.unknown, "TRUE"),
+            (tables.rejected, "CLEARED_AT IS NULL"),
+        )
+    )
+    return bool(session.rows(f"SELECT ONE FROM ({others}) others LIMIT 1", key * 3))
+
+
 def _judged(chain: Sequence[Identifier], tables: Tables) -> str:
     pairs = " UNION ALL ".join(
         f"SELECT PLACE, ID_KIND, USER_ID, {_name(i)} AS OTHER_KIND, {column} AS OTHER FROM alone "
         f"WHERE ACTION IS NULL AND {column} IS NOT NULL AND ID_KIND <> {_name(i)}"
-        for i, column in zip(chain, every_identifier(chain), strict=True)
+        # One identifier alone has no column of its own there.
+        for i, column in zip(chain, every_identifier(chain), strict=False)
     )
     return SEVERAL_IDENTIFIERS.format(
         pairs=pairs or NO_PAIRS, unknown=tables.unknown, rejected=tables.rejected, run=tables.run

@@ -110,10 +110,17 @@ def renamed(world: Any) -> Any:
 ALONE = {"max_objects_per_request": 1, "max_in_flight": 1}
 
 
+#: By which identifiers the cohort is imported from the second day on: by both still, or no longer by address.
+AFTERWARDS = pytest.mark.parametrize(
+    "chain", [CHAIN, {"external_id": "USER_ID"}], ids=["same-identifiers", "one-is-dropped"]
+)
+
+
+@AFTERWARDS
 @pytest.mark.parametrize("address_stays", [True, False], ids=["row-still-names-it", "nothing-names-it"])
 @pytest.mark.parametrize("lost", ["rejected", "unknown"])
 def test_a_late_farewell_does_not_take_out_who_is_in_under_another_name(
-    renamed: Any, lost: str, address_stays: bool
+    renamed: Any, lost: str, address_stays: bool, chain: dict[str, str]
 ) -> None:
     if not address_stays:
         renamed.source(("a", None), ("b", None), ("z", None), columns=COLUMNS)
@@ -121,22 +128,25 @@ def test_a_late_farewell_does_not_take_out_who_is_in_under_another_name(
         renamed.braze.fault("reject_ids", "/users/track", ids=["a@example.com"], times=None)
     else:
         renamed.braze.fault("error_without_index", "/users/track", times=1)
-    first = renamed.run("day 2", identifiers=CHAIN, guards=OPEN, braze=ALONE)
+    first = renamed.run("day 2", identifiers=chain, guards=OPEN, braze=ALONE)
     assert (first.result.removed, first.result.added) == (0, 2)
     renamed.braze.clear_faults()
 
-    result = renamed.imported("day 3", identifiers=CHAIN, guards=OPEN)
+    result = renamed.imported("day 3", identifiers=chain, guards=OPEN)
 
     assert result.removed == 1
     assert renamed.cohort_in_braze() == {"a", "b", "z"}
     assert renamed.stays() == {("external_id", "a"), ("external_id", "b"), ("external_id", "z")}
-    assert renamed.imported("day 4", identifiers=CHAIN).outcome == "unchanged"
+    assert renamed.imported("day 4", identifiers=chain).outcome == "unchanged"
 
 
-def test_a_farewell_that_got_lost_is_not_repeated_after_the_welcome(renamed: Any) -> None:
+@AFTERWARDS
+def test_a_farewell_that_got_lost_is_not_repeated_after_the_welcome(
+    renamed: Any, chain: dict[str, str]
+) -> None:
     renamed.braze.fault("error_without_index", "/users/track", times=1)
     renamed.braze.fault("status", "/users/track", status=401, times=None, after=1)
-    options = {"identifiers": CHAIN, "guards": OPEN, "braze": ALONE}
+    options = {"identifiers": chain, "guards": OPEN, "braze": ALONE}
     assert renamed.run("day 2", **options).error is not None
     renamed.braze.clear_faults()
 

@@ -151,19 +151,14 @@ class Days:
             first = end + timedelta(days=1)
 
     def clear(self, first: date, last: date) -> None:
-        """Remove what is said of days; inside a transaction. What is older than the days is no part of them.
+        """Remove what is said of days; inside a transaction.
 
         :param first: the first day.
         :param last: the last one.
         """
         days = (*self._key, first.isoformat(), last.isoformat())
-        for table, kept in (
-            (self._tables.impact_event, " AND FIGURE <> 'older'"),
-            (self._tables.impact_daily, ""),
-        ):
-            self._session.execute(
-                f"DELETE FROM {table} WHERE {sql.KEY} AND DAY >= %s AND DAY <= %s{kept}", days
-            )
+        for table in (self._tables.impact_event, self._tables.impact_daily):
+            self._session.execute(f"DELETE FROM {table} WHERE {sql.KEY} AND DAY >= %s AND DAY <= %s", days)
 
     def stage_outcomes(self, first: int, until: int) -> None:
         """Stage what users did, without what is about messages; inside ``prepared``.

@@ -120,7 +120,7 @@ class Older:
         )
         if self._found:
             self._session.execute(
-                f"INSERT INTO {event} ({sql.KEPT}) SELECT %s, %s, %s, DAY, MOMENT, 'older', KIND, MESSAGE_ID, "
-                f"'', '', '', '', NULL, NULL, NULL FROM {self._work['older']}",
+                f"INSERT INTO {event} ({sql.KEPT}) SELECT %s, %s, %s, DAY, DAY, MOMENT, 'older', KIND, MESSAGE_ID, "
+                f"'', '', '', '', NULL, NULL FROM {self._work['older']}",
                 self._key,
             )

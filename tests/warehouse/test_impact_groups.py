@@ -185,7 +185,7 @@ def test_held_out_users_who_were_sent_it_all_the_same_are_told_and_nothing_is_ju
         world.purchase(user, "03 10:00")
     for user in treated:
         world.purchase(user, "03 10:00")
-    report = world.measure()
+    report = world.measure(holdout=Fraction(1, 2))
     (message,) = report["messages"]
     assert (message["figures"]["reached"], message["figures"]["sends"], message["figures"]["seen"]) == (
         30,
@@ -239,7 +239,7 @@ def test_of_all_messages_together_those_held_out_count_who_were_sent_any(world: 
     world.message("SMS_SEND", "t0", "03 10:00", **{"CAMPAIGN_API_ID": None, "CANVAS_API_ID": "journey"})
     world.message("EMAIL_SEND", held[0], "03 10:00")
     world.message("SMS_SEND", held[1], "03 10:00", **{"CAMPAIGN_API_ID": None, "CANVAS_API_ID": "journey"})
-    report = world.measure()
+    report = world.measure(holdout=Fraction(1, 2))
     counts = {one["id"]: one["experiments"][0]["control_reached"] for one in report["messages"]}
     assert counts == {"all": 2, "spring": 1, "journey": 1}
     assert [note.partition(" all the same")[0] for note in report["notes"]] == [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
 from airflow_provider_kubit_braze.core.impact.figures import (
     MOSTLY_REACHED,
@@ -44,11 +45,15 @@ if TYPE_CHECKING:
 _DAY: Final = timedelta(days=1)
 _DAY_SECONDS: Final = 86_400
 
-_KINDS: Final = {"campaign": "campaign", "canvas": "Canvas"}
 _SUBJECTS: Final = {"campaign": "The campaign", "canvas": "The Canvas", ALL: "The messages together"}
 
 #: Where nothing is judged, nothing is to be said of what the verdict is about.
-_NO_VERDICT: Final = (Verdict.NO_COMPARISON, Verdict.GROUPS_BROKEN, Verdict.REACHED_LATER)
+_NO_VERDICT: Final = (
+    Verdict.NO_COMPARISON,
+    Verdict.GROUPS_BROKEN,
+    Verdict.CONTROL_REACHED,
+    Verdict.REACHED_LATER,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +116,6 @@ class Comparison:
         )
 
     def _compared(self, run: Run, until: int, currency: str | None) -> Compared:
-        if run.first is None:
-            return Compared(run=run)
         experiments: list[Experiment] = []
         groups = self.groups.held_out(run, until=until, currency=currency, kinds=self.kinds)
         if True in groups:
@@ -130,7 +133,7 @@ class Comparison:
     def _note_leaks(self, run: Run, control: Sums) -> None:
         """Say whom a message was sent though they were held out."""
         if control.reached:
-            what = "one of the messages" if run.kind == ALL else f"{_KINDS[run.kind]} {run.id}"
+            what = "one of the messages" if run.kind == ALL else f"{in_words(run.kind)} {run.id}"
             self.notes.append(
                 f"{control.reached:,} of {control.users:,} held-out users were sent {what} all the same: its audience "
                 "is not the cohort (or somebody sent it by hand)."
@@ -163,7 +166,7 @@ class Comparison:
         of_treated, of_control = (self._group(sums, currency) for sums in (treated, control))
         if of_treated.revenue is None or of_control.revenue is None:
             of_treated, of_control = replace(of_treated, revenue=None), replace(of_control, revenue=None)
-        first, last, window = run.first or 0, run.last or 0, self.question.window_seconds
+        first, last, window = run.first, run.last, self.question.window_seconds
         length = (last - first) / _DAY_SECONDS
         share = self.holdout if control_kind == "holdout" and self.holdout else None
         knows_reached = run.figures["reached"] is not None
@@ -193,23 +196,18 @@ class Comparison:
         return Timing(
             ever_reached=treated.ever_reached,
             window=self.question.window,
-            first_day=self._day(run.first or 0),
+            first_day=self._day(run.first),
             days=None if days is None or days > MAX_WINDOW.days else days,
         )
 
     def _described(self, compared: Sequence[Compared], until: int, currency: str | None) -> list[Compared]:
         """Add before and after where nobody was held out, whomever Braze kept out."""
-        described = [
-            one
-            for one in compared
-            if one.run.first is not None and all(its.control_kind != "holdout" for its in one.experiments)
-        ]
+        described = [one for one in compared if all(its.control_kind != "holdout" for its in one.experiments)]
         if not described:
             return list(compared)
         window = self.question.window_seconds
-        firsts = [one.run.first for one in described if one.run.first is not None]
-        lasts = [one.run.last for one in described if one.run.last is not None]
-        self.days.stage_outcomes(min(firsts) - window, max(lasts) + window)
+        first, last = min(one.run.first for one in described), max(one.run.last for one in described)
+        self.days.stage_outcomes(first - window, last + window)
         outcomes = self.days.staged_outcomes()
         return [
             self._before_after(one, until, currency, outcomes) if one in described else one
@@ -223,16 +221,19 @@ class Comparison:
             ).get(False, Sums())
             for shift in (-self.question.window_seconds, 0)
         )
-        of_before, of_after = self._group(before, currency), self._group(after, currency)
+        if not after.users and one.experiments:
+            return one
+        of_after = self._group(after, currency)
         if not after.users:
-            if one.experiments:
-                return one
             return replace(one, not_judged=too_early(of_after) if after.open else nobody_came(self.since))
         has_holdout = self.groups.has_holdout()
         return replace(
             one,
             before_after=BeforeAfter(
-                name=one.run.id, before=of_before, after=of_after, has_holdout=has_holdout
+                name=one.run.id,
+                before=self._group(before, currency),
+                after=of_after,
+                has_holdout=has_holdout,
             ),
         )
 
@@ -284,7 +285,7 @@ class Comparison:
             timing, in_time = experiment.timing, experiment.reached_in_time
             if timing is None or in_time is None or judgement.conversion.verdict in _NO_VERDICT:
                 continue
-            is_late = (run.last or 0) > (run.first or 0) + self.question.window_seconds
+            is_late = run.last > run.first + self.question.window_seconds
             if in_time < MOSTLY_REACHED:
                 self.notes.append(f"{_name(run)}: {reached_in_time(experiment)}")
                 return

@@ -21,6 +21,7 @@ from airflow_provider_kubit_braze.exceptions import (
 from airflow_provider_kubit_braze.warehouse.impact_days import Days
 from airflow_provider_kubit_braze.warehouse.impact_figures import PeriodFigures
 from airflow_provider_kubit_braze.warehouse.impact_groups import Groups
+from airflow_provider_kubit_braze.warehouse.impact_older import LOOK_BACK
 from airflow_provider_kubit_braze.warehouse.impact_refresh import Refresh
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.impact_summary import keep_summary
@@ -124,8 +125,8 @@ def measure_impact(
     :param holdout: the share that was to be held out; None when that is not known, and the sizes cannot be checked.
     :param run_id: the run that the rows name.
     :param full_refresh: measure every day anew, whatever was measured before.
-    :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, as there is one
-        summary of a measure.
+    :param keep: write what was found into ``IMPACT_SUMMARY``; not for a question that is asked once, in which the one
+        that is asked each day would be lost.
     :param fence: the last statement of every transaction that changes what was measured, which it has rolled back by
         raising when somebody else measures the same by now; None: nobody can.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
@@ -205,7 +206,8 @@ class _Measurement:
         self._now = now
         self._fence = fence
         self._holdout = holdout
-        first = question.starts(question.days(now)[0])
+        # It is looked so far back for messages that are older.
+        first = question.starts(question.days(now)[0] - LOOK_BACK)
         self._inventory = read_inventory(session, question.source).since(first, now=now)
         self._tellings = Tellings(self._inventory.columns)
         self._stage = Stage(self._inventory, app_group_id=question.app_group_id)

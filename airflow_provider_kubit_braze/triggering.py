@@ -1,4 +1,4 @@
-"""Send a campaign or a Canvas to a cohort, at most once in a DAG run: look, record, send, record."""
+"""Send a campaign or a Canvas to a cohort, at most once on an occasion: look, record, send, record."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def trigger_campaign(
     :param tables: the state tables.
     :param identity: the task instance.
     :param new_send_id: tell Braze of the ``send_id`` first.
-    :param occasions: what the message follows, such as imports, the latest first: it is sent on the first one that it
-        was not sent on before. Default: the DAG run.
+    :param occasions: what the message follows, such as imports: it is sent unless other runs of the DAG have sent it on
+        each of these before.
     :return: what was sent, now or by an earlier try of this DAG run; or why nothing was: nobody is in the cohort, or
         another DAG run has sent it on the same occasions.
     :raises CohortConfigError: when the moment to send at is over or too far ahead.
@@ -139,7 +139,7 @@ def trigger_campaign(
                     why=f"Run {found.run_id} of this DAG has sent this after the same import already, at "
                     f"{found.begun_at} UTC: nothing was sent. To send it again, start this DAG by hand."
                 )
-            return _earlier(found, request, key, sends.key, tables)
+            return _earlier(found, request, key, tables)
         with BrazeClient(settings) as client:
             answer = _send(client, request, sends, new_send_id=new_send_id)
         try:
@@ -176,16 +176,14 @@ def _send(client: BrazeClient, request: CampaignRequest, sends: Sends, *, new_se
     return trigger(client, request)
 
 
-def _earlier(
-    found: Recorded, request: CampaignRequest, key: tuple[str, str], send_key: str, tables: Tables
-) -> CampaignSent:
+def _earlier(found: Recorded, request: CampaignRequest, key: tuple[str, str], tables: Tables) -> CampaignSent:
     """Return what an earlier try sent."""
     if found.state != "sent":
         said = (
             f"Try {found.try_number} of this task, in run {found.run_id}, began to send at {found.begun_at} UTC, and "
             "no answer is known."
         )
-        raise SendUncertainError(_uncertain(said, request, send_key, tables))
+        raise SendUncertainError(_uncertain(said, request, found.key, tables))
     log.warning(
         "Try %s of this task has sent this in this DAG run already, at %s UTC: it is not sent again. "
         "A new DAG run sends again.",

@@ -54,13 +54,13 @@ class _Fields:
     unit: str
 
 
-_FIELDS: Final[Mapping[MessageKind, _Fields]] = {
+_FIELDS: Final[Mapping[str, _Fields]] = {
     "campaign": _Fields("/campaigns", "campaign_id", "trigger_properties", "campaign"),
     "canvas": _Fields("/canvas", "canvas_id", "canvas_entry_properties", "Canvas"),
 }
 
 
-def in_words(kind: MessageKind) -> str:
+def in_words(kind: str) -> str:
     """Return how people call this kind of message."""
     return _FIELDS[kind].unit
 

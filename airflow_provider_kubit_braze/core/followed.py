@@ -63,11 +63,13 @@ class Followed:
 def nothing_to_follow(imports: Sequence[Followed]) -> str | None:
     """Say why there is nothing to send after these imports; None when there is.
 
-    :param imports: of the cohort, in any order; without any, nothing speaks against sending.
+    :param imports: of the cohort, the latest first; without any, nothing speaks against sending.
     """
-    if not imports or any(one.has_imported for one in imports):
+    # A dry run has changed nothing: what came before it still holds.
+    real = [one for one in imports if one.outcome != "dry_run"]
+    if not imports or (real and real[0].has_imported):
         return None
-    last = imports[-1]
+    last = (real or imports)[0]
     where = f" (run {last.run_id} of DAG {last.dag_id})" if last.dag_id else ""
     how = "start this DAG by hand" if last.dag_id else "start a run that imports"
     return f"The import before this{where} {last._what}, so nothing was sent. To send all the same, {how}."

@@ -207,7 +207,7 @@ class Days:
         self._work.make(
             "fresh", Staged(f"SELECT {sql.KEPT} FROM {self._tables.impact_event} WHERE 1 = 0", [])
         )
-        inside, reaches = self._words["is_inside"], ("reached", "anchor")
+        inside, reaches = self._words["is_inside"], sql.REACHED
         self._insert(sql.REACHES, (*reaches, "control"), end, figure=sql.REACH, is_theirs=inside)
         if self._people.holds_out:
             # Of a profile that two users of the ledger have, one may be treated.

@@ -47,7 +47,7 @@ class Run:
 
     :param kind: ``campaign``, ``canvas`` or ``all``.
     :param id: its API identifier, or ``all``.
-    :param first: when it first reached somebody, in epoch seconds; None when it reached nobody.
+    :param first: when it first reached somebody, in epoch seconds: of others nothing is counted.
     :param last: when it last did.
     :param figures: over the whole period.
     :param is_older: whether it reached somebody in the year before the period, too.
@@ -56,8 +56,8 @@ class Run:
 
     kind: str
     id: str
-    first: int | None
-    last: int | None
+    first: int
+    last: int
     figures: Figures
     is_older: bool = False
     longest_gap: int = 0
@@ -176,8 +176,8 @@ class PeriodFigures:
         return Run(
             kind=row[0] or ALL,
             id=row[1] or ALL,
-            first=None if first is None else int(first),
-            last=None if last is None else int(last),
+            first=int(first),
+            last=int(last),
             figures=self._figures(row),
             is_older=(row[0], row[1]) in self._older,
         )

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 #: A message that last reached somebody longer than this before the first day is as good as new.
 LOOK_BACK: Final = timedelta(days=365)
 
-#: The figures that say that a message reached somebody, or what stands in for that.
-REACHES: Final = ("reached", "anchor")
-
 _FOUND: Final = """
 SELECT {day} AS DAY, MIN(s.MOMENT) AS MOMENT, s.KIND, s.MESSAGE_ID
 FROM ({rows}) s
@@ -91,7 +88,7 @@ class Older:
         (entered,) = self._session.row(
             f"SELECT MIN(START_AT) FROM {self._work['stays']} WHERE NOT HELD_OUT AND START_AT < {until}"
         )
-        tables = self._tellings.tables(REACHES)
+        tables = self._tellings.tables(sql.REACHED)
         if entered is None or not tables:
             return
         first = max(int(entered), self._question.starts(self._since))

@@ -276,8 +276,10 @@ class Refresh:
         """Return the days of which a table has something new."""
         # Not to the last day only: how far the data reach says whose attribution window is over.
         until = int(now.timestamp()) + 1
-        if before is None or before.loaded_until is None:
+        if before is None:
             return self._arrived(first, until, None)
+        if before.loaded_until is None:
+            return self._arrived(min(first, before.first), until, None)
         since = before.loaded_until - int(_OVERLAP.total_seconds())
         found = self._arrived(before.first, until, since)
         if first < before.first:

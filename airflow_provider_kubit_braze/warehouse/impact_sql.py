@@ -34,6 +34,9 @@ INSIDE: Final = (
     "WHERE t.UID = s.UID AND t.START_AT <= s.MOMENT AND t.END_AT > s.MOMENT AND {of_group})"
 )
 
+#: The figures that say that a message reached somebody, or what stands in for that.
+REACHED: Final = ("reached", "anchor")
+
 #: Rows of messages that figures are counted from.
 COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked', 'older')"
 

@@ -41,6 +41,7 @@ _ENDS = (
 class Recorded:
     """What the record says of one send.
 
+    :param key: of the row.
     :param state: ``sending``, ``sent``, ``not_sent`` or ``unknown``.
     :param mine: whether it is to be done by this process, now.
     :param message_id: the campaign or Canvas.
@@ -54,6 +55,7 @@ class Recorded:
     :param run_id: the DAG run that began it.
     """
 
+    key: str
     state: str
     mine: bool
     message_id: str
@@ -74,9 +76,9 @@ class Sends:
     :param tables: the state tables.
     :param workspace: key of the Braze workspace; deployments of one DAG for two of them may share the tables.
     :param identity: the task instance.
-    :param request: what is to be sent, at most once on an occasion.
+    :param request: what is to be sent, at most once in a DAG run.
     :param cohort_id: to which cohort.
-    :param occasions: what it is sent on, the first one that it was not sent on before; default: the DAG run.
+    :param occasions: what it follows: it is sent unless other runs of the DAG have sent it on each of these before.
     """
 
     def __init__(
@@ -96,12 +98,9 @@ class Sends:
         self._owner = uuid.uuid4().hex
         self._workspace = workspace
         who = identity
-        what = _what(request, cohort_id)
-        self._keys = [
-            f"{workspace}/{who.dag_id}/{occasion}/{who.task_id}/{what}"
-            for occasion in occasions or (who.run_id,)
-        ]
-        self.key = self._keys[0]
+        self._what = f"/{who.task_id}/{_what(request, cohort_id)}"
+        self.key = f"{workspace}/{who.dag_id}/{who.run_id}{self._what}"
+        self._occasions = frozenset(occasions)
 
     def another(self) -> str | None:
         """Return, of a task that is not mapped, what else it has sent in this DAG run, or may have; None: nothing."""
@@ -119,19 +118,11 @@ class Sends:
         return f"{in_words(kind)} {message_id} to cohort {cohort_id} under {Place.parse(place).words}"
 
     def look(self) -> Recorded | None:
-        """Choose the occasion, and return what an earlier try, or another run, made of it; None: nothing yet."""
-        rows = self._session.rows(
-            f"SELECT SEND_KEY, RUN_ID FROM {self._table} WHERE STATE <> 'not_sent' AND SEND_KEY IN "
-            f"({', '.join(['%s'] * len(self._keys))})",
-            self._keys,
-        )
-        ours = {key for key, run_id in rows if run_id == self._identity.run_id}
-        taken = {key for key, _ in rows}
-        self.key = next(
-            (key for key in self._keys if key in ours),
-            next((key for key in self._keys if key not in taken), self._keys[0]),
-        )
-        return self._read()
+        """Return what an earlier try of this task made of the send, or other runs on the same occasions, if any."""
+        own = self._read()
+        if own is not None and own.state != "not_sent":
+            return own
+        return self._on_the_same_occasions() or own
 
     def forget(self) -> None:
         """Give the send back: nothing went out."""
@@ -147,7 +138,7 @@ class Sends:
         :param key: workspace and cohort.
         :param members: users in the cohort now.
         """
-        found = self._read()
+        found = self.look()
         if found is not None and found.state != "not_sent":
             return found
         # The author may have changed anything since: what was not sent is begun anew.
@@ -155,7 +146,7 @@ class Sends:
             f"DELETE FROM {self._table} WHERE SEND_KEY = %s AND STATE = 'not_sent'", (self.key,)
         )
         self._insert(request, key, members)
-        found = self._read()
+        found = self._on_the_same_occasions() or self._read()
         assert found is not None  # noqa: S101  it has just been written
         if not found.mine:
             # Two tries met here: whoever sees the other's row leaves the send to it.
@@ -179,8 +170,26 @@ class Sends:
             ),
         )
 
-    def _read(self) -> Recorded | None:
-        rows = self._session.rows(f"SELECT {_ENDS} FROM {self._table} WHERE SEND_KEY = %s", (self.key,))
+    def _on_the_same_occasions(self) -> Recorded | None:
+        """Return the last send of other runs when they, together, have sent it on each of these occasions."""
+        if not self._occasions:
+            return None
+        who = self._identity
+        rows = self._session.rows(
+            f"SELECT SEND_KEY, FOLLOWS FROM {self._table} WHERE WORKSPACE = %s AND DAG_ID = %s AND TASK_ID = %s "
+            "AND RUN_ID <> %s AND STATE <> 'not_sent' AND FOLLOWS IS NOT NULL ORDER BY BEGUN_AT",
+            (self._workspace, who.dag_id, who.task_id, who.run_id),
+        )
+        sent = {key: frozenset(json.loads(follows)) for key, follows in rows if key.endswith(self._what)}
+        same = [key for key, follows in sent.items() if follows & self._occasions]
+        if not self._occasions <= frozenset[str]().union(*sent.values()):
+            return None
+        return self._read(same[-1])
+
+    def _read(self, key: str | None = None) -> Recorded | None:
+        rows = self._session.rows(
+            f"SELECT {_ENDS} FROM {self._table} WHERE SEND_KEY = %s", (key or self.key,)
+        )
         others = [row for row in rows if row[-1] != self._owner]
         if not rows:
             return None
@@ -198,6 +207,7 @@ class Sends:
             _,
         ) = (others or rows)[0]
         return Recorded(
+            key=key or self.key,
             state=state,
             mine=not others,
             message_id=message_id,
@@ -231,6 +241,7 @@ class Sends:
             "MAP_INDEX": who.map_index,
             "TRY_NUMBER": who.try_number,
             "SCHEDULED_FOR": request.send_at and request.send_at.text,
+            "FOLLOWS": json.dumps(sorted(self._occasions)) if self._occasions else None,
         }
         self._session.execute(
             f"INSERT INTO {self._table} ({', '.join(values)}, BEGUN_AT) "

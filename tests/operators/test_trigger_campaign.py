@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -318,13 +319,23 @@ def test_what_imported_nobody_starts_no_campaign(world: World, extra: Any, said:
     assert (world.requests(), world.record(), world.reasons) == (0, [], [])
 
 
+def test_of_an_import_that_was_undone_since_nothing_follows(world: World) -> None:
+    rehearsed = event("i4", minute=2, outcome="dry_run")
+    with pytest.raises(AirflowSkipException, match=r"run i3 of DAG kubit_braze__vips\) took users out"):
+        world.run(events=[event(), event("i3", minute=1, purpose="undo"), rehearsed])
+    assert world.requests() == 0
+
+
 @pytest.mark.parametrize(
     "events",
     [
         pytest.param([event(cohort_id="others", outcome="dry_run")], id="of-another-cohort"),
         pytest.param([SimpleNamespace(**{**vars(event()), "extra": {}})], id="made-by-a-person"),
         pytest.param([event("i2", outcome="unchanged"), event(outcome="dry_run")], id="beside-an-import"),
-        pytest.param([event(outcome="dry_run"), event("i2", outcome="partial")], id="before-an-import"),
+        pytest.param(
+            [event(outcome="dry_run", minute=1), event("i2", outcome="partial")], id="after-an-import"
+        ),
+        pytest.param([event(purpose="undo"), event("i2", minute=1)], id="undone-before-an-import"),
     ],
 )
 def test_other_events_do_not_keep_a_campaign_back(world: World, events: Any) -> None:
@@ -347,9 +358,41 @@ def test_an_import_that_is_repeated_starts_no_second_campaign(world: World) -> N
     second = world.run(run_id="r3", events=both)
     assert world.run(run_id="r3", events=both) == second != first
     assert world.run(events=[event()]) == first
+    # Each of them is repeated by itself.
+    for number, repeated in enumerate((again, event("i2", minute=40))):
+        with pytest.raises(AirflowSkipException, match="after the same import"):
+            world.run(run_id=f"r4{number}", events=[repeated])
     assert world.requests() == 2
     assert world.run(run_id="by hand")["members"] == 2
     assert world.requests() == 3
+
+
+def test_another_message_after_the_same_import_is_another_matter(world: World) -> None:
+    world.braze.configure(campaigns=["A", "B"])
+    world.run(events=[event()], campaign_id="A")
+    assert world.run(run_id="r2", events=[event()], campaign_id="B")["message_id"] == "B"
+    assert len(world.sent_to()) == 2
+
+
+def test_what_was_not_sent_after_an_import_may_be_sent_by_another_run(world: World) -> None:
+    world.braze.fault("status", SEND, status=429)
+    with pytest.raises(BrazeUnavailableError):
+        world.run(events=[event()])
+    assert world.run(run_id="r2", events=[event()])["members"] == 2
+    with pytest.raises(AirflowSkipException, match="Run r2 of this DAG"):
+        world.run(events=[event()])
+    assert world.record("RUN_ID, STATE") == [("r1", "not_sent"), ("r2", "sent")]
+
+
+def test_a_send_of_another_run_that_nobody_knows_the_end_of_is_named_by_its_own_key(world: World) -> None:
+    world.braze.fault("drop_after", SEND)
+    with pytest.raises(AirflowFailException):
+        world.run(events=[event()])
+    with pytest.raises(AirflowFailException, match="in run r1, began") as caught:
+        world.run(run_id="r2", events=[event()])
+    [statement] = re.findall(r"UPDATE .+ WHERE SEND_KEY = '[^']+'", str(caught.value))
+    world.session.execute(statement)
+    assert world.run(run_id="r2", events=[event()])["members"] == 2
 
 
 def test_another_workspace_has_a_record_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

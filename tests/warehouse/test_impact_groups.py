@@ -223,6 +223,17 @@ def test_a_few_held_out_users_who_were_sent_it_leave_the_verdict_and_count_in_th
     assert report["notes"][0].startswith("2 of 40 held-out users were sent campaign spring all the same: ")
 
 
+def test_beside_no_verdict_nothing_is_said_of_what_one_would_be_about(world: World) -> None:
+    treated, held = populate(world, 30, 30)
+    for user in held:
+        world.message("EMAIL_SEND", user, "02 10:00")
+    world.message("EMAIL_SEND", treated[0], "12 10:00")
+    world.purchase("x", "19 23:00")
+    report = world.measure(holdout=Fraction(1, 2))
+    assert experiment(report)["conversion"]["verdict"] == "control_reached"
+    assert len(report["notes"]) == 1
+
+
 def test_whoever_is_treated_by_another_name_of_the_profile_was_not_sent_it_by_mistake(world: World) -> None:
     populate(world, 1, 0)
     # The held-out name stands for the profile.

@@ -373,3 +373,15 @@ def test_measuring_anew_replaces_what_was_found_of_older_messages(world: World) 
     assert sizes(world.measure(since="2026-03-07")) == (1, 1)
     assert sizes(world.measure(since="2026-03-07", full_refresh=True)) == (2, 2)
     assert older(world) == []
+
+
+def test_what_is_delivered_late_for_all_days_is_found_by_whoever_asks_for_the_earlier_ones(
+    world: World,
+) -> None:
+    world.stay("ann")
+    # Braze has delivered nothing yet.
+    assert world.measure(window="1d")["messages"] == []
+    world.message("EMAIL_SEND", "ann", "02 10:00")
+    world.purchase("x", "19 00:00")
+    assert world.measure(window="1d", since="2026-03-12")["messages"] == []
+    assert figures(world.measure(window="1d"))["reached"] == 1

@@ -381,7 +381,8 @@ def test_a_period_that_begins_too_early_for_the_ordinary_tables_asks_for_the_arc
 
     monkeypatch.setattr(Inventory, "since", look)
     world.measure(since="2026-03-01")
-    assert asked == [(at("01 00:00"), NOW)]
+    # As far back as it is looked for messages that are older.
+    assert asked == [(at("01 00:00") - 365 * 86_400, NOW)]
 
 
 def test_only_rows_of_the_cohort_are_staged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,9 @@ class Case:
 
     def shaken(self, leavers: set[User]) -> set[User]:
         """Return whose profile one of ``leavers`` may mean too, though under another kind of identifier."""
-        if len(self.columns) == 1:
+        # Also of one identifier now, when others were there before it.
+        kinds = {kind for _, kind, _ in (*self.stays, *self.doubts, *self.overdue, *self.resting)}
+        if kinds <= {KINDS[kind] for kind, *_ in self.columns} and len(self.columns) == 1:
             return set()
         found: set[User] = set()
         for row in self.rows:

@@ -42,6 +42,28 @@ cohorts:
     schedule: {mode: monthly, on: 31, at: "09:00"}
 """
 
+CAMPAIGNS = """
+from datetime import datetime, timezone
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
+from airflow_provider_kubit_braze.operators.trigger_campaign import TriggerCohortCampaignOperator
+
+start = datetime(2026, 3, 1, tzinfo=timezone.utc)
+message = {"campaign_id": "sandbox-campaign", "cohort_id": "smoke", "broadcast": True}
+
+with DAG("campaign", schedule=None, start_date=start, catchup=False):
+    TriggerCohortCampaignOperator(task_id="send", **message)
+
+with DAG("rehearsal", schedule=None, start_date=start, catchup=False):
+    CohortToBrazeOperator(
+        task_id="rehearse",
+        cohort_id="smoke",
+        table="DEMO.PUBLIC.SMOKE",
+        identifiers={"external_id": "USER_ID"},
+        dry_run=True,
+    ) >> TriggerCohortCampaignOperator(task_id="send", **message)
+"""
+
 
 def check(what: str, found: object, wanted: object) -> None:
     """Stop unless two values are equal."""
@@ -72,6 +94,7 @@ def main() -> None:
     (DAGS / "cohorts").mkdir(parents=True)
     (DAGS / "my_cohorts.py").write_text(DAG_FILE)
     (DAGS / "cohorts" / "smoke.yaml").write_text(COHORTS)
+    (DAGS / "campaigns.py").write_text(CAMPAIGNS)
 
     import airflow
     from airflow.utils.db import initdb
@@ -99,6 +122,10 @@ def main() -> None:
     found = run(snowflake(), "SELECT VERIFICATION FROM DEMO.KUBIT_BRAZE.IMPORT_RUN ORDER BY STARTED_AT")
     shares = [json.loads(text)["share"] if text else None for (text,) in found]
     check("what was read back from Braze", shares, [1.0, 1.0, None, 1.0])
+    check("the run that sends", one_day(bag.dags["campaign"], 5), "success")
+    check("the run that only rehearses", one_day(bag.dags["rehearsal"], 5), "success")
+    (sent,) = braze("/_sandbox/triggered?kind=external_id")["triggered"]
+    check("whom the one message went to", set(sent["selected"]), user_ids)
     measure_impact(bag.dags["kubit_braze_impact__smoke"])
 
 

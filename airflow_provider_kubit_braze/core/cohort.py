@@ -23,7 +23,7 @@ from airflow_provider_kubit_braze.core.identifiers import Identifier, Identifier
 from airflow_provider_kubit_braze.core.impact.question import CohortImpact, ImpactField, with_defaults
 from airflow_provider_kubit_braze.core.limits import Limit, LimitField, Share, ShareField
 from airflow_provider_kubit_braze.core.mail import NotifyWhen
-from airflow_provider_kubit_braze.core.part import Part, each, one_or_all, placed, show
+from airflow_provider_kubit_braze.core.part import Part, all_of_cohort, one_or_all, show
 from airflow_provider_kubit_braze.core.schedule import Schedule
 from airflow_provider_kubit_braze.core.shards import MOST_SHARDS
 from airflow_provider_kubit_braze.core.source import Ready, Source, SqlFile
@@ -264,9 +264,7 @@ class Cohort(Part):
             try:
                 super().__init__(**data)
             except CohortConfigError as error:
-                cohort = data.get("id")
-                cohort = cohort if isinstance(cohort, str) else None
-                raise one_or_all([placed(problem, cohort=cohort) for problem in each(error)]) from None
+                raise all_of_cohort(error, data.get("id")) from None
 
     @model_validator(mode="before")
     @classmethod

@@ -113,6 +113,16 @@ def placed(
     )
 
 
+def all_of_cohort(error: CohortConfigError, cohort: object) -> CohortConfigError:
+    """Return the same problems, one or several, each with the cohort that it is about.
+
+    :param error: what was raised.
+    :param cohort: the cohort's id; anything but text says nothing.
+    """
+    known = cohort if isinstance(cohort, str) else None
+    return one_or_all([placed(one, cohort=known) for one in each(error)])
+
+
 def _problems(part: type[BaseModel], detail: ErrorDetails) -> list[CohortConfigError]:
     """Turn one of pydantic's complaints into ours; list indexes are left out, the value tells the item."""
     under = ".".join(step for step in detail["loc"] if isinstance(step, str))

@@ -12,7 +12,7 @@ from airflow_provider_kubit_braze.core.cohort import Cohort, check_cohort_id
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.impact.report import in_short
 from airflow_provider_kubit_braze.core.limits import parse_share
-from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
+from airflow_provider_kubit_braze.core.part import all_of_cohort, placed
 from airflow_provider_kubit_braze.core.run import is_on
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.operators.cohorts import given_cohort
@@ -135,7 +135,7 @@ class CohortImpactOperator(BaseOperator):
             self.the_question(now=True)
             self.the_holdout()
         except CohortConfigError as error:
-            raise one_or_all([placed(one, cohort=self._cohort_id()) for one in each(error)]) from None
+            raise all_of_cohort(error, self._cohort_id()) from None
         if not holds_template(full_refresh):
             is_on("full_refresh", full_refresh)
 

@@ -17,7 +17,7 @@ from airflow_provider_kubit_braze.core.campaign import (
 )
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.followed import nothing_to_follow
-from airflow_provider_kubit_braze.core.part import each, one_or_all, placed
+from airflow_provider_kubit_braze.core.part import all_of_cohort
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.operators.cohorts import given_cohort
 from airflow_provider_kubit_braze.operators.followed import imports_before, imports_that_started
@@ -95,10 +95,7 @@ class _TriggerOperator(BaseOperator):
                 raise CohortConfigError("local or optimal time is given without a moment", fix="add send_at")
             self.the_request(now=True)
         except CohortConfigError as error:
-            known = cohort.id if isinstance(cohort, Cohort) else cohort_id
-            raise one_or_all(
-                [placed(one, cohort=known if isinstance(known, str) else None) for one in each(error)]
-            ) from None
+            raise all_of_cohort(error, cohort.id if isinstance(cohort, Cohort) else cohort_id) from None
 
     def the_cohort(self, *, now: bool = False) -> Cohort:
         """Return the cohort that the message goes to.

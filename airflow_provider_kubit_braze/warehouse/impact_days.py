@@ -195,7 +195,8 @@ class Days:
 
     def _find_people(self, first: int, until: int, used: Collection[str]) -> None:
         tables = self.read([table for table in self._tellings.by_table if table in used])
-        outcomes = [table for table in tables if table in self._tellings.tables(_OUTCOMES)]
+        tell_outcomes = self._tellings.tables(_OUTCOMES)
+        outcomes = [table for table in tables if table in tell_outcomes]
         messages = [table for table in tables if table not in outcomes]
         self._people.find(first, until, messages=messages, outcomes=outcomes)
 

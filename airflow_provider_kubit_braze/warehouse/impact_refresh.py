@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
@@ -190,7 +191,7 @@ class Refresh:
         around = self._question.days_after
         return first - around, min(last + around, now.astimezone(self._question.zone).date())
 
-    @property
+    @cached_property
     def _settings(self) -> str:
         """Everything that makes other rows of the same events."""
         question = self._question

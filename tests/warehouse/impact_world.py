@@ -7,13 +7,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
+from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
-from airflow_provider_kubit_braze.measuring import measure_impact
+from airflow_provider_kubit_braze.measuring import measure_alone, measure_impact
+from airflow_provider_kubit_braze.warehouse.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from fractions import Fraction
 
+    from airflow_provider_kubit_braze.sandbox.manager import Sandbox
     from tests.warehouse.conftest import Warehouse
 
 WORKSPACE, COHORT = "workspace", "vips"
@@ -120,6 +123,18 @@ class World:
             fence=fence,
         )
         return report.as_dict()
+
+    def measure_alone(self, sandbox: Sandbox, **question: Any) -> None:
+        """Measure as a task does, with a lease of its own, as run ``r1``."""
+        measure_alone(
+            ImpactQuestion(source=self.share, app_group_id=self.app_group, **question),
+            open_session=lambda: Session(sandbox.connect(), tag={"app": "tests"}),
+            identity=RunIdentity(dag_id="d", run_id="r1"),
+            tables=self.warehouse.tables,
+            workspace=WORKSPACE,
+            cohort_id=COHORT,
+            now=NOW,
+        )
 
 
 def figures(report: dict[str, Any], number: int = 0) -> dict[str, Any]:

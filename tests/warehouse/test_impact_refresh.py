@@ -11,8 +11,6 @@ import pytest
 from snowflake.connector.errors import ProgrammingError
 
 from airflow_provider_kubit_braze import measuring
-from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
-from airflow_provider_kubit_braze.core.run import RunIdentity
 from airflow_provider_kubit_braze.exceptions import (
     CohortConfigError,
     NeverImportedError,
@@ -27,7 +25,7 @@ from airflow_provider_kubit_braze.sandbox.braze_share import (
 from airflow_provider_kubit_braze.warehouse.impact_work import WorkTables
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.share_check import Inventory
-from tests.warehouse.impact_world import COHORT, NOW, WORKSPACE, World, at, figures
+from tests.warehouse.impact_world import NOW, World, at, figures
 
 if TYPE_CHECKING:
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
@@ -459,15 +457,7 @@ def test_one_measures_at_a_time(
         return measure(*args, **kwargs)
 
     monkeypatch.setattr(measuring, "measure_impact", look)
-    measuring.measure_alone(
-        ImpactQuestion(source=world.share, app_group_id=world.app_group),
-        open_session=lambda: Session(kubit_braze_sandbox.connect(), tag={"app": "tests"}),
-        identity=RunIdentity(dag_id="d", run_id="r1"),
-        tables=tables,
-        workspace=WORKSPACE,
-        cohort_id=COHORT,
-        now=NOW,
-    )
+    world.measure_alone(kubit_braze_sandbox)
     assert seen == [("vips: purchase within 7d", "r1", False)]
     assert world.warehouse.session.rows(lease) == [("vips: purchase within 7d", "r1", True)]
 

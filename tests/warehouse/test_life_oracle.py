@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd  # type: ignore[import-untyped]  # it brings no types
 
 from airflow_provider_kubit_braze.core.impact.life import LIFE
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
@@ -92,7 +92,7 @@ MOMENTS: Final = [FIRST + n * 43_200 + near for n in range(16) for near in (-1, 
 
 def random_rows(seed: int) -> dict[str, list[Row]]:
     """Return rows for every table of a life: what a column means is random, and so is what means nothing here."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311  (the same each time, and no secret)
     ids = count(1)
     share: dict[str, list[Row]] = {}
     for table, columns in catalogue().items():

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.exceptions import SourceError
+from airflow_provider_kubit_braze.warehouse.impact_sql import epoch_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
 from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
 
@@ -26,15 +27,15 @@ FOREVER: Final = 253_402_300_799
 _OF_VIEWS: Final = ("email", "phone")
 
 # A stay begins when the import began that brought the user in: Braze may act on what it has accepted at once.
-_STAYS: Final = """
+_STAYS: Final = f"""
 SELECT m.ID_KIND, m.USER_ID, m.HELD_OUT,
-    DATE_PART(EPOCH_SECOND, LEAST(m.ENTERED_AT, COALESCE(r.STARTED_AT, m.ENTERED_AT))) AS START_AT,
-    COALESCE(DATE_PART(EPOCH_SECOND, m.LEFT_AT), {forever}) AS END_AT,
-    DATE_PART(EPOCH_SECOND, m.ENTERED_AT) AS KNOWN_AT
-FROM {membership} m
+    {epoch_of("LEAST(m.ENTERED_AT, COALESCE(r.STARTED_AT, m.ENTERED_AT))")} AS START_AT,
+    COALESCE({epoch_of("m.LEFT_AT")}, {{forever}}) AS END_AT,
+    {epoch_of("m.ENTERED_AT")} AS KNOWN_AT
+FROM {{membership}} m
 LEFT JOIN (
     SELECT IMPORT_ID, MIN(STARTED_AT) AS STARTED_AT
-    FROM {run} WHERE WORKSPACE = %s AND COHORT_ID = %s GROUP BY IMPORT_ID
+    FROM {{run}} WHERE WORKSPACE = %s AND COHORT_ID = %s GROUP BY IMPORT_ID
 ) r ON r.IMPORT_ID = m.ENTERED_IMPORT
 WHERE m.WORKSPACE = %s AND m.COHORT_ID = %s
 """

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
-from airflow_provider_kubit_braze.warehouse.impact_sql import KEY
+from airflow_provider_kubit_braze.warehouse.impact_sql import KEY, epoch_of
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Refresh:
         """Return the latest measurement that may be gone on from: it means the same, and touches the days."""
         rows = self._session.rows(
             "SELECT FIRST_DAY, LAST_DAY, DATA_UNTIL, GOAL_UNTIL, LOADED_UNTIL, "
-            f"DATE_PART(EPOCH_SECOND, MEASURED_AT), USED FROM {self._tables.impact_refresh} WHERE {KEY} "
+            f"{epoch_of('MEASURED_AT')}, USED FROM {self._tables.impact_refresh} WHERE {KEY} "
             "AND SETTINGS = %s AND FIRST_DAY <= %s AND LAST_DAY >= %s "
             "ORDER BY MEASURED_AT DESC, LAST_DAY DESC, FIRST_DAY, LOADED_UNTIL DESC NULLS LAST LIMIT 1",
             (*self._key, self._settings, (last + _DAY).isoformat(), (first - _DAY).isoformat()),

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 KEY: Final = "WORKSPACE = %s AND COHORT_ID = %s AND MEASURE = %s"
 
 
+def epoch_of(moment: str) -> str:
+    """Return the SQL of the whole second that a moment lies in, in epoch seconds.
+
+    Snowflake cuts the fraction off anyway; the local one would round it, and a moment would lie in the future.
+    """
+    return f"DATE_PART(EPOCH_SECOND, DATE_TRUNC('SECOND', {moment}))"
+
+
 def chosen_of(question: ImpactQuestion) -> tuple[str, list[str]]:
     """Return the condition of the messages that are asked about, to append to others, and its parameters."""
     named = question.named

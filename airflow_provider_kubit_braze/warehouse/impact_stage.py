@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+from airflow_provider_kubit_braze.warehouse.impact_sql import epoch_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -193,7 +194,7 @@ class Stage:
             loaded = "CAST(NULL AS NUMBER(38,0))"
             condition = ""
             if "SF_CREATED_AT" in self._inventory.columns[name]:
-                loaded = 'DATE_PART(EPOCH_SECOND, MAX("SF_CREATED_AT"))'
+                loaded = epoch_of('MAX("SF_CREATED_AT")')
                 if since is not None:
                     # The bare column, so that Snowflake leaves out what was loaded before.
                     condition = f' AND ("SF_CREATED_AT" > {_moment(table)} OR "SF_CREATED_AT" IS NULL)'

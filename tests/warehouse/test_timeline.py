@@ -122,6 +122,26 @@ def lives(kubit_braze_sandbox: Sandbox) -> Iterator[Lives]:
         yield found
 
 
+def test_who_came_in_this_very_second_is_told(warehouse: Warehouse) -> None:
+    lives = Lives(warehouse)
+    warehouse.stay("ann", entered_at="2026-03-11 23:59:59.9", entered_import="none")
+    warehouse.stay("ann", entered_at="2026-03-01 00:00:00", left_at="2026-03-11 23:59:59.1", held=True)
+    found = user_timeline(
+        lives.question(),
+        "ann",
+        session=warehouse.session,
+        tables=warehouse.tables,
+        workspace=WORKSPACE,
+        cohort_id=COHORT,
+        now=NOW - timedelta(seconds=0.05),
+    )
+    assert [(one.at.strftime("%d %H:%M:%S"), one.what) for one in found.moments] == [
+        ("01 00:00:00", "held out of the cohort"),
+        ("11 23:59:59", "entered the cohort"),
+        ("11 23:59:59", "held out no more"),
+    ]
+
+
 def told(timeline: UserTimeline) -> list[str]:
     """Return each moment as a line."""
     return [

@@ -10,11 +10,12 @@ from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
 from airflow_provider_kubit_braze.core.impact.figures import (
     MOSTLY_REACHED,
+    Course,
     Experiment,
     Group,
     Revenue,
     Timing,
-    has_run_its_course,
+    course_of,
 )
 from airflow_provider_kubit_braze.core.impact.findings import Verdict
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
@@ -180,8 +181,9 @@ class Comparison:
             reached=treated.reached if knows_reached else None,
             control_reached=control.reached if control_kind == "holdout" else None,
             timing=self._timing(run, treated) if knows_reached else None,
-            is_final=not (treated.open or control.open)
-            and has_run_its_course(
+            course=Course.RUNNING
+            if treated.open or control.open
+            else course_of(
                 last=last,
                 until=until,
                 window=window,

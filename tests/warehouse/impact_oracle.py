@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd  # type: ignore[import-untyped]
 
+from airflow_provider_kubit_braze.core.impact.figures import Course
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
 from airflow_provider_kubit_braze.core.share_figures import FIGURES, judge
 
@@ -599,7 +600,7 @@ class Oracle:
             self.share, self.stays, self.question, self.views, None if self.now is None else _moment(self.now)
         )
 
-    def is_still_sent(self, message: Message | None) -> bool:
+    def course_of(self, message: Message | None) -> Course:
         """Whether more may come: the days go on, and it is not silent for twice as long as it has been before."""
         last = self.question.until
         assert last is not None
@@ -608,11 +609,14 @@ class Oracle:
             1
         )
         if self.goal_until >= over.timestamp():
-            return False
+            return Course.OVER
         reaches = self.of(message, self.in_period(self.reaches, "DAY"))
         days = sorted(set(reaches["DAY"]))
         gaps = [(days[n] - days[n - 1]).days for n in range(1, len(days))]
-        return self.goal_until - int(reaches["T"].max()) <= 2 * _DAY * max(gaps, default=0)
+        silence = (self.goal_until - int(reaches["T"].max())) / _DAY
+        if silence <= 2 * max(gaps, default=0):
+            return Course.RUNNING
+        return Course.QUIET if silence <= 35 else Course.OVER
 
     def began_before(self, message: Message | None) -> bool:
         """Whether a message had reached somebody in the year before the period."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Revenue, Timing
+from airflow_provider_kubit_braze.core.impact.figures import Course, Experiment, Group, Revenue, Timing
 from airflow_provider_kubit_braze.core.impact.judge import judge_all
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
@@ -565,7 +565,9 @@ def _experiment(
         control_reached=compared.control_reached if control_kind == "holdout" else None,
         timing=timing if is_known else None,
         # Nobody is missing, and nobody more can come.
-        is_final=not compared.open_users and oracle.is_over(run[1]) and not oracle.is_still_sent(message),
+        course=oracle.course_of(message)
+        if not compared.open_users and oracle.is_over(run[1])
+        else Course.RUNNING,
     )
 
 

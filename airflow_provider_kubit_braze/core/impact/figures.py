@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
@@ -19,7 +20,22 @@ ControlKind = Literal["holdout", "braze_control"]
 LEAST_REACHED: Final = 0.5
 MOSTLY_REACHED: Final = 0.9
 
+#: After so many days of silence a message counts as over: one that is sent every day, week or month would have been
+#: sent again.
+SILENT_DAYS: Final = 35
+
 _DAY_SECONDS: Final = 86_400
+
+
+class Course(Enum):
+    """Whether more may come of a message."""
+
+    #: More may come: somebody's window is open, or the message is between two sends.
+    RUNNING = "running"
+    #: Nothing is open, but it has not been silent for so long that it is over: so far it may be a recurring one.
+    QUIET = "quiet"
+    #: The days that were asked about are over, or it has been silent for long.
+    OVER = "over"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +145,7 @@ class Experiment:
     :param reached: how many of the treated received a message in the time that is compared; None when it is not known.
     :param control_reached: how many of the control group were sent the message all the same; None when it is not known.
     :param timing: how many of the treated it reached at all, and when; None when it is not known.
-    :param is_final: whether the message has run its course and nobody more will become countable: a last look.
+    :param course: whether more may come of the message. Only when nobody is left to become countable it is not running.
     :param subject: what is judged, as a sentence begins with it.
     :raises ImpactFiguresError: if a figure is impossible, or the groups' currencies differ.
     """
@@ -143,7 +159,7 @@ class Experiment:
     reached: int | None = None
     control_reached: int | None = None
     timing: Timing | None = None
-    is_final: bool = False
+    course: Course = Course.RUNNING
     subject: str = "The campaign"
 
     def __post_init__(self) -> None:
@@ -179,11 +195,10 @@ class Experiment:
         return self.reached / self.timing.ever_reached
 
 
-def has_run_its_course(*, last: int, until: int, window: int, longest_gap: int, ends: int | None) -> bool:
-    """Return whether a message will hardly be sent again, and what followed it is known.
+def course_of(*, last: int, until: int, window: int, longest_gap: int, ends: int | None) -> Course:
+    """Return whether a message will be sent again, as far as can be told, and what followed it is known.
 
-    Between two messages of a recurring one nothing is open either, and the last look is due only once: it is when the
-    days that were asked about are over, or after twice as long a silence as the message has ever kept.
+    Between two messages of a recurring one nothing is open either, and the last look is due only once.
 
     :param last: when it last reached somebody; this and the other moments in epoch seconds.
     :param until: until when it is known what users did.
@@ -192,5 +207,8 @@ def has_run_its_course(*, last: int, until: int, window: int, longest_gap: int, 
     :param ends: when the last day that was asked about is over; None when every day to come is asked about.
     """
     if last + window > until:
-        return False
-    return (ends is not None and ends <= until) or until - last > 2 * longest_gap * _DAY_SECONDS
+        return Course.RUNNING
+    silence = until - last
+    if (ends is not None and ends <= until) or silence > _DAY_SECONDS * max(2 * longest_gap, SILENT_DAYS):
+        return Course.OVER
+    return Course.QUIET if silence > _DAY_SECONDS * 2 * longest_gap else Course.RUNNING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kubit_braze.core.impact.figures import LEAST_REACHED
+from airflow_provider_kubit_braze.core.impact.figures import LEAST_REACHED, Course
 from airflow_provider_kubit_braze.core.impact.findings import (
     Effect,
     Interval,
@@ -31,8 +31,9 @@ FALSE_ALARMS = 0.05
 
 #: The same before the data are as many as planned (J. L. Haybittle, *Repeated assessment of results in clinical trials
 #: of cancer treatment*, British Journal of Radiology 44 (1971) 793-797): somebody who looks every day, and stops at the
-#: first p below 5 %, would have an effect of every second campaign that has none. At the last look 5 % are due as well.
-EARLY_FALSE_ALARMS = 0.001
+#: first p below 5 %, would have an effect of every second campaign that has none. At the last look, when a message is
+#: over, 5 % are due as well. Of one that may yet be sent again it may turn out not to have been the last look.
+FALSE_ALARMS_BEFORE = {Course.RUNNING: 0.001, Course.QUIET: 0.01, Course.OVER: FALSE_ALARMS}
 
 #: Groups whose sizes chance brings more rarely than this are broken. An alarm throws a whole experiment away, and each
 #: is checked at every look, so it has to be rarer than 5 % (R. Kohavi, D. Tang, Y. Xu, *Trustworthy Online Controlled
@@ -194,7 +195,7 @@ class _Reading:
             return Verdict.NOT_ENOUGH_DATA
         enough = self._is_enough(detectable)
         # The last look may take all that the earlier ones have left of the false alarms, however few the data are.
-        if p < (FALSE_ALARMS if enough or self._experiment.is_final else EARLY_FALSE_ALARMS):
+        if p < (FALSE_ALARMS if enough else FALSE_ALARMS_BEFORE[self._experiment.course]):
             return Verdict.RAISED if difference > 0 else Verdict.LOWERED
         return Verdict.NONE_FOUND if enough else Verdict.NOT_ENOUGH_DATA
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_kubit_braze.core.durations import duration_text
+from airflow_provider_kubit_braze.core.impact.figures import SILENT_DAYS, Course
 from airflow_provider_kubit_braze.core.impact.findings import Verdict
 
 if TYPE_CHECKING:
@@ -240,8 +241,15 @@ def _among(effect: Effect) -> str:
 
 def _wait(effect: Effect, experiment: Experiment) -> str:
     worth = f"{100 * effect.worth:g}%"
-    if experiment.is_final:
+    looks_like_one = effect.p_adjusted is not None and effect.p_adjusted < 0.05
+    if experiment.course is not Course.RUNNING:
         text = f"A change of {worth} would not have shown among so few users: next time hold out more."
+        if looks_like_one:
+            text += (
+                f" It looks like an effect; if nothing more is sent for {SILENT_DAYS} days after the last message, it "
+                "counts as one. Until then only a clearer one does (p below 0.01), as what is sent every week is "
+                "looked at again."
+            )
         return text + _among(effect)
     if effect.days is None:
         cause = (
@@ -251,7 +259,7 @@ def _wait(effect: Effect, experiment: Experiment) -> str:
     else:
         days = "1 more day" if effect.days == 1 else f"{effect.days:,} more days"
         text = f"A change of {worth} would show in about {days}."
-    if effect.p_adjusted is not None and effect.p_adjusted < 0.05:
+    if looks_like_one:
         text += (
             " It looks like an effect, but it is early: until then only a clearer one counts (p below 0.001), or those "
             "who look every day would find effects that are not there."

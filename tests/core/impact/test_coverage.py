@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_kubit_braze.core.impact import judge, power, proportions, revenue
-from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, has_run_its_course
+from airflow_provider_kubit_braze.core.impact.figures import Course, Experiment, Group, course_of
 
 EXPERIMENTS = 2000
 
@@ -217,7 +217,10 @@ def test_looking_every_day_does_not_make_an_effect() -> None:
     users = np.arange(1, days + 1)
     p_values = proportions.p_value(counts[0], treated * users, counts[1], control * users)
 
-    early, final = p_values[:, :-1] < judge.EARLY_FALSE_ALARMS, p_values[:, -1] < judge.FALSE_ALARMS
+    early, final = (
+        p_values[:, :-1] < judge.FALSE_ALARMS_BEFORE[Course.RUNNING],
+        p_values[:, -1] < judge.FALSE_ALARMS,
+    )
 
     assert np.mean((p_values < judge.FALSE_ALARMS).any(axis=1)) > 0.25
     assert np.mean(early.any(axis=1) | final) <= 0.07
@@ -229,15 +232,12 @@ def test_looking_every_week_at_what_is_sent_every_week_does_not_make_an_effect()
     weeks, treated, control, rate = 26, 900, 100, 0.05
     week, window = 7 * 86_400, 3 * 86_400
     # On the day before the next message; then for as long as it takes to be sure that none is coming.
-    sends = [week * min(look, weeks - 1) for look in range(weeks + 3)]
-    looks = [week * look + 6 * 86_400 for look in range(weeks + 3)]
-
-    def is_final(look: int) -> bool:
-        return has_run_its_course(
-            last=sends[look], until=looks[look], window=window, longest_gap=7 if look else 0, ends=None
-        )
-
-    final = [is_final(look) for look in range(len(looks))]
+    sends = [week * min(look, weeks - 1) for look in range(weeks + 5)]
+    looks = [week * look + 6 * 86_400 for look in range(weeks + 5)]
+    courses = [
+        course_of(last=last, until=until, window=window, longest_gap=7 if last else 0, ends=None)
+        for last, until in zip(sends, looks, strict=True)
+    ]
     counts = [
         generator.binomial(users, rate, (EXPERIMENTS, weeks)).cumsum(axis=1) for users in (treated, control)
     ]
@@ -250,15 +250,15 @@ def test_looking_every_week_at_what_is_sent_every_week_does_not_make_an_effect()
     assert (power.detectable_conversion(last_look) or 0) > judge.WORTH
     p_values = proportions.p_value(counts[0], treated * users, counts[1], control * users)
     seen = p_values[:, np.minimum(range(len(looks)), weeks - 1)]
-    allowed = np.where(final, judge.FALSE_ALARMS, judge.EARLY_FALSE_ALARMS)
+    allowed = np.array([judge.FALSE_ALARMS_BEFORE[course] for course in courses])
 
     wrong = seen < allowed
 
-    # After the first message nothing tells that there will be another, and that look is due as well.
-    assert final == [True] + [False] * (len(looks) - 3) + [True] * 2
+    # After the first message nothing tells that there will be another.
+    assert courses == [Course.QUIET, *[Course.RUNNING] * weeks, *[Course.QUIET] * 3, Course.OVER]
     assert np.mean((p_values < judge.FALSE_ALARMS).any(axis=1)) > 0.25
-    assert np.mean(wrong.any(axis=1)) <= 0.1
-    assert np.mean(wrong[:, 1:].any(axis=1)) <= 0.06
+    assert np.mean((seen < np.where(allowed > 0.001, 0.05, 0.001)).any(axis=1)) > 0.08
+    assert np.mean(wrong.any(axis=1)) <= 0.07
 
 
 def test_as_many_users_as_planned_find_the_lift_that_is_worth_finding_4_times_in_5() -> None:

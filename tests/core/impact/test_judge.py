@@ -12,11 +12,12 @@ import pytest
 from airflow_provider_kubit_braze.core import impact
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
 from airflow_provider_kubit_braze.core.impact.figures import (
+    Course,
     Experiment,
     Group,
     Revenue,
     Timing,
-    has_run_its_course,
+    course_of,
 )
 from airflow_provider_kubit_braze.core.impact.findings import Effect, Verdict
 from airflow_provider_kubit_braze.core.impact.judge import holm, judge, judge_all
@@ -373,11 +374,25 @@ def test_at_the_last_look_a_finding_counts_however_few_the_users_are() -> None:
     assert 0.001 < early.p < 0.05
     assert early.verdict is Verdict.NOT_ENOUGH_DATA
     assert "It looks like an effect, but it is early" in early.sentence
-    assert judge(experiment(**few, is_final=True)).conversion.verdict is Verdict.RAISED
+    assert judge(experiment(**few, course=Course.OVER)).conversion.verdict is Verdict.RAISED
+
+
+def test_what_may_be_sent_again_has_to_be_clearer_to_count() -> None:
+    """Or a message that is sent every week would have two last looks."""
+    some: dict[str, Any] = {"treated": (9_000, 540), "control": (1_000, 44)}
+    quiet = judge(experiment(**some, course=Course.QUIET)).conversion
+    assert quiet.p is not None
+    assert 0.01 < quiet.p < 0.05
+    assert quiet.verdict is Verdict.NOT_ENOUGH_DATA
+    assert "if nothing more is sent for 35 days after the last message, it counts as one." in quiet.sentence
+    clearer = judge(experiment((9_000, 540), (1_000, 38), course=Course.QUIET)).conversion
+    assert clearer.p is not None
+    assert 0.001 < clearer.p < 0.01
+    assert clearer.verdict is Verdict.RAISED
 
 
 def test_at_the_last_look_nobody_is_told_to_wait() -> None:
-    effect = judge(experiment((900, 50), (100, 5), is_final=True)).conversion
+    effect = judge(experiment((900, 50), (100, 5), course=Course.OVER)).conversion
     assert effect.verdict is Verdict.NOT_ENOUGH_DATA
     assert effect.sentence.endswith(
         "A change of 10% would not have shown among so few users: next time hold out more."
@@ -425,22 +440,26 @@ def test_where_most_are_reached_later_the_time_that_is_compared_says_nothing_of_
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_over"),
+    ("changes", "course"),
     [
-        ({}, True),
-        ({"last": 31 * DAY}, False),
-        ({"longest_gap": 4}, True),
-        ({"longest_gap": 5}, False),
-        ({"longest_gap": 5, "ends": 40 * DAY}, True),
-        ({"longest_gap": 5, "ends": 40 * DAY + 1}, False),
-        ({"last": 31 * DAY, "ends": 35 * DAY}, False),
+        ({}, Course.QUIET),
+        ({"last": 31 * DAY}, Course.RUNNING),
+        ({"longest_gap": 4}, Course.QUIET),
+        ({"longest_gap": 5}, Course.RUNNING),
+        ({"longest_gap": 5, "ends": 40 * DAY}, Course.OVER),
+        ({"longest_gap": 5, "ends": 40 * DAY + 1}, Course.RUNNING),
+        ({"last": 31 * DAY, "ends": 35 * DAY}, Course.RUNNING),
+        ({"last": 5 * DAY}, Course.QUIET),
+        ({"last": 5 * DAY - 1}, Course.OVER),
+        ({"last": 5 * DAY - 1, "longest_gap": 17}, Course.OVER),
+        ({"last": 5 * DAY - 1, "longest_gap": 18}, Course.RUNNING),
     ],
 )
-def test_a_message_has_run_its_course_when_the_days_are_over_or_it_is_long_silent(
-    changes: dict[str, Any], is_over: bool
+def test_a_message_is_over_when_the_days_are_or_it_is_long_silent(
+    changes: dict[str, Any], course: Course
 ) -> None:
     known = {"last": 30 * DAY, "until": 40 * DAY, "window": 10 * DAY, "longest_gap": 0, "ends": None}
-    assert has_run_its_course(**{**known, **changes}) is is_over
+    assert course_of(**{**known, **changes}) is course
 
 
 def test_a_canvas_is_not_called_a_campaign() -> None:

@@ -159,6 +159,33 @@ def test_a_name_and_a_reason_never_become_markup(open_page: Callable[..., Page])
     assert page.locator("main img, dialog img, main b, dialog b").count() == 0
 
 
+def test_what_is_drawn_anew_while_it_is_pressed_is_clicked_all_the_same(
+    open_page: Callable[..., Page],
+) -> None:
+    """Rows are drawn anew each minute, and whenever something is read."""
+
+    def pass_a_minute(page: Page) -> None:
+        page.evaluate(
+            "const now = Date.now; Date.now = () => now() + 60000; "
+            "document.getElementById('search').dispatchEvent(new Event('input'))"
+        )
+
+    page = open_page()
+    button = row_of(page, "Repeat buyers").get_by_role("button", name="Import")
+    button.hover()
+    page.mouse.down()
+    row = row_of(page, "Repeat buyers").element_handle()
+    pass_a_minute(page)
+    page.mouse.up()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    # It was drawn anew afterwards.
+    page.wait_for_function("(row) => !row.isConnected", arg=row)
+    page.keyboard.press("Escape")
+    before = row_of(page, "Repeat buyers").element_handle()
+    pass_a_minute(page)
+    assert not before.evaluate("(row) => row.isConnected")
+
+
 def test_a_dry_run_is_a_preview_and_an_import_started_from_it_is_watched_to_its_end(
     ui: Ui, open_page: Callable[..., Page]
 ) -> None:

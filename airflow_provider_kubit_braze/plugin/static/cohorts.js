@@ -3,7 +3,7 @@
 import { setPaused } from "./api.js";
 import { sparkline } from "./charts.js";
 import { askForImport, refusal } from "./dialog.js";
-import { forgetSeen, h, say, whenSeen } from "./dom.js";
+import { betweenClicks, forgetSeen, h, say, whenSeen } from "./dom.js";
 import { arrange, outcomeOf, stateOf } from "./model.js";
 import { badge, progress, trouble } from "./parts.js";
 import { watch } from "./store.js";
@@ -130,7 +130,7 @@ export function cohortList(store, { href }) {
     return row;
   }
 
-  function update() {
+  const update = betweenClicks(element, () => {
     if (!store.ready) return;
     const all = store.list();
     const wanted = arrange(all, view).map(rowOf);
@@ -154,7 +154,7 @@ export function cohortList(store, { href }) {
       : h("div", { class: "note" }, h("strong", {}, "There is no cohort here yet, or none that you may see."),
         h("p", {}, "A cohort appears when its file is in Airflow's DAGs folder and Airflow has read it.")));
     clock?.soon();
-  }
+  });
 
   async function load() {
     problem.replaceChildren();

@@ -16,6 +16,30 @@ export const h = (tag, attributes = {}, ...children) => make(document.createElem
 export const svg = (tag, attributes = {}, ...children) =>
   make(document.createElementNS(SVG, tag), attributes, children);
 
+// Draws anew, but not while somebody presses something in the element: what is replaced before the button is let go of
+// is never clicked.
+export function betweenClicks(element, draw) {
+  let pressed = false, late = null;
+  element.addEventListener("pointerdown", () => {
+    pressed = true;
+    const over = new AbortController();
+    const release = () => {
+      over.abort();
+      // The click comes first.
+      setTimeout(() => {
+        pressed = false;
+        if (late) draw(...late);
+        late = null;
+      });
+    };
+    for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, release, { signal: over.signal });
+  });
+  return (...how) => {
+    if (pressed) late = how;
+    else draw(...how);
+  };
+}
+
 // For those who hear the page instead of seeing it.
 export function say(text) {
   document.getElementById("said").textContent = text;

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { charts } from "./charts.js";
 import { askForImport, refusal } from "./dialog.js";
-import { airflowLink, forgetSeen, h, save, say, whenSeen } from "./dom.js";
+import { airflowLink, betweenClicks, forgetSeen, h, save, say, whenSeen } from "./dom.js";
 import { IMPORT_TASK, LIVE, choose, importsOf, stateOf } from "./model.js";
 import { badge, progress, tabs, trouble } from "./parts.js";
 import { watch } from "./store.js";
@@ -162,7 +162,7 @@ export function cohortHistory(store, dagId, id, { home }) {
     return null;
   }
 
-  function update(forced = false) {
+  const update = betweenClicks(element, (forced = false) => {
     const cohort = store.cohort(dagId);
     if (!cohort) return;
     const all = rows(), chosen = choose(all, filter);
@@ -199,7 +199,7 @@ export function cohortHistory(store, dagId, id, { home }) {
       say(`${cohort.name}: ${OUTCOMES[mine.outcome]}.`);
     }
     clock?.soon();
-  }
+  });
 
   async function fetchPage(offset, limit = PAGE) {
     const [events, runs] = await Promise.all([api.eventsOf(dagId, { limit, offset }), api.runsOf(dagId, { limit, offset })]);

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.impact.before_after import BeforeAfter
 from airflow_provider_kubit_braze.core.impact.figures import (
     MOSTLY_REACHED,
+    ControlKind,
     Course,
     Experiment,
     Group,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
-    from airflow_provider_kubit_braze.core.impact.figures import ControlKind
     from airflow_provider_kubit_braze.core.impact.findings import Judgement
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.core.impact.tellings import Tellings
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 _DAY: Final = timedelta(days=1)
 _DAY_SECONDS: Final = 86_400
+
+#: What is compared with a control path is what the step's other paths bring.
+_STEP: Final = "The experiment step"
 
 _SUBJECTS: Final = {"campaign": "The campaign", "canvas": "The Canvas", ALL: "The messages together"}
 
@@ -128,6 +132,10 @@ class Comparison:
             of_braze = self.groups.braze_control(run, until=until, currency=currency)
             if of_braze is not None:
                 experiments.append(self._experiment(run, of_braze, until, currency, "braze_control"))
+            for step in self.groups.experiment_steps(run):
+                of_step = self.groups.braze_control(run, until=until, currency=currency, step=step)
+                if of_step is not None:
+                    experiments.append(self._experiment(run, of_step, until, currency, "control_path", step))
         still = sum(sums.open for sums in groups.values())
         return Compared(run=run, open_users=still, experiments=experiments)
 
@@ -162,6 +170,7 @@ class Comparison:
         until: int,
         currency: str | None,
         control_kind: ControlKind,
+        step: str = "",
     ) -> Experiment:
         treated, control = groups.get(False, Sums()), groups.get(True, Sums())
         of_treated, of_control = (self._group(sums, currency) for sums in (treated, control))
@@ -176,6 +185,7 @@ class Comparison:
             treated=of_treated,
             control=of_control,
             control_kind=control_kind,
+            control_id=step,
             control_share=float(share) if share else None,
             new_users_per_day=(treated.later + control.later) / length if length >= 1 else 0.0,
             reached=treated.reached if knows_reached else None,
@@ -190,7 +200,7 @@ class Comparison:
                 longest_gap=run.longest_gap,
                 ends=self.question.starts(self.question.until + _DAY) if self.question.until else None,
             ),
-            subject=_SUBJECTS[run.kind],
+            subject=_STEP if step else _SUBJECTS[run.kind],
         )
 
     def _timing(self, run: Run, treated: Sums) -> Timing:
@@ -242,9 +252,10 @@ class Comparison:
     def _judged(self, compared: Sequence[Compared]) -> list[Compared]:
         """Judge the messages together by each kind of control group, and what they did as a whole by itself."""
         judged: dict[int, list[Judgement]] = {}
-        kinds = {(one.run.kind == ALL, its.control_kind) for one in compared for its in one.experiments}
+        # In the order of a message's experiments.
+        kinds = itertools.product((True, False), get_args(ControlKind))
         try:
-            for whole, control_kind in sorted(kinds, reverse=True):
+            for whole, control_kind in kinds:
                 of = [
                     (index, experiment)
                     for index, one in enumerate(compared)

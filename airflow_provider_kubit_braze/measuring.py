@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.comparing import Comparison
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE
 from airflow_provider_kubit_braze.core.impact.report import MOST_MESSAGES, ImpactReport, MessageImpact
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
+from airflow_provider_kubit_braze.core.impact.words import percent
 from airflow_provider_kubit_braze.exceptions import (
     CohortConfigError,
     NeverImportedError,
@@ -37,7 +38,8 @@ from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import date
     from fractions import Fraction
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
@@ -45,11 +47,19 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.run import RunIdentity
     from airflow_provider_kubit_braze.warehouse.impact_figures import Run
     from airflow_provider_kubit_braze.warehouse.impact_refresh import Refreshed
+    from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
     from airflow_provider_kubit_braze.warehouse.session import Session
     from airflow_provider_kubit_braze.warehouse.state import Tables
 
 log = logging.getLogger(__name__)
 
+#: Braze gives each user one of so many random buckets, some of which are its Global Control Group.
+#: https://www.braze.com/docs/user_guide/engagement_tools/testing/random_bucket_numbers/
+_BUCKETS: Final = 10_000
+
+_DAY: Final = timedelta(days=1)
+
+_STEPS: Final = "SNAPSHOTS_EXPERIMENT_STEP_SHARED"
 _NAMES: Final = {
     "campaign": ("CHANGELOGS_CAMPAIGN_SHARED", "SNAPSHOTS_CAMPAIGN_MESSAGE_VARIATION_SHARED"),
     "canvas": ("CHANGELOGS_CANVAS_SHARED", "SNAPSHOTS_CANVAS_VARIATION_SHARED"),
@@ -260,7 +270,8 @@ class _Measurement:
                 since=first,
                 notes=self._notes,
             ).of(runs, refreshed.goal_until)
-        names = self._names(runs)
+        self._note_who_is_kept_out_of_all(runs, last)
+        names = self._names(runs, {its.control_id for one in compared for its in one.experiments} - {""})
         messages = [
             MessageImpact(
                 kind=one.run.kind,
@@ -273,7 +284,9 @@ class _Measurement:
                 variations=_named(self._figures.slices(one.run, "variation"), names),
                 days=self._figures.slices(one.run, "day"),
                 open_users=one.open_users,
-                judgements=one.judgements,
+                judgements=[
+                    replace(judged, control_name=names.get(judged.control_id)) for judged in one.judgements
+                ],
                 before_after=one.before_after,
                 not_judged=one.not_judged,
             )
@@ -304,6 +317,17 @@ class _Measurement:
             "Measured %d days; %d messages reached the cohort.", refreshed.days, len(runs) - (len(runs) > 1)
         )
         return report
+
+    def _note_who_is_kept_out_of_all(self, runs: Sequence[Run], last: date) -> None:
+        """Say it where Braze has a Global Control Group, which makes an effect on all users smaller."""
+        query = self._stage.kept_out_of_all(self._question.starts(last + _DAY)) if runs else None
+        buckets = int(self._session.row(query.sql, query.params)[0]) if query else 0
+        if buckets:
+            self._notes.append(
+                f"{percent(buckets / _BUCKETS)} of all users of the workspace are in Braze's Global Control Group, "
+                "whom campaigns and Canvases do not reach. They are among the treated and those held out alike, and so "
+                "an effect looks smaller, by about that share, than it is on those who can be reached."
+            )
 
     def _note_what_is_not_there(
         self, messages: set[tuple[str, str]], refreshed: Refreshed, nameable: Sequence[str]
@@ -336,8 +360,8 @@ class _Measurement:
                     "known of them, and they are in neither group."
                 )
 
-    def _names(self, runs: Sequence[Run]) -> dict[str, str]:
-        """Return id -> name of messages and variations, as far as the share knows them."""
+    def _names(self, runs: Sequence[Run], steps: Collection[str]) -> dict[str, str]:
+        """Return id -> name of messages, variations and experiment steps, as far as the share knows them."""
         names: dict[str, str] = {}
         for kind, (of_messages, of_variations) in _NAMES.items():
             some = [run for run in runs if run.kind == kind]
@@ -348,10 +372,12 @@ class _Measurement:
                 if one.variation
             }
             for table, ids in ((of_messages, [run.id for run in some]), (of_variations, sorted(variations))):
-                query = self._stage.names(table, ids)
-                if query is not None:
-                    names |= {one: name for one, name in self._session.rows(query.sql, query.params) if name}
-        return names
+                names |= self._known(self._stage.names(table, ids))
+        return names | self._known(self._stage.names(_STEPS, sorted(steps), column="API_STEP_ID"))
+
+    def _known(self, query: Staged | None) -> dict[str, str]:
+        rows = self._session.rows(query.sql, query.params) if query else []
+        return {one: name for one, name in rows if name}
 
 
 def _named(variations: Sequence[Slice], names: Mapping[str, str]) -> list[Slice]:

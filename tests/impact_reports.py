@@ -205,7 +205,8 @@ def hostile() -> dict[str, Any]:
     # Of so few a difference is told in the currency, and one sentence is told in full.
     judged["conversion"]["sentence"] = at("verdict")
     judged["revenue"] = {**judged["revenue"], "currency": at("currency of the effect"), "lift": None}
-    unsaid = experiment(*EXPERIMENTS["not_enough_data"], kind="braze_control")
+    unsaid = experiment(*EXPERIMENTS["not_enough_data"], kind="control_path")
+    unsaid |= {"control_id": "step", "control_name": at("experiment step")}
     unsaid["revenue"]["sentence"] = at("verdict of revenue")
     return report(
         message(

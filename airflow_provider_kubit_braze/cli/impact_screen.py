@@ -9,13 +9,13 @@ from rich.text import Text
 from airflow_provider_kubit_braze.cli.screen import Column, fitting, print_facts, print_sentence, screen
 from airflow_provider_kubit_braze.core.impact.showing import (
     BY_BRAZE,
-    CONTROLS,
     FIGURES,
     MEASURES,
     NO_SUM,
     NOT_KNOWN,
     axis_of,
     before_after_rows,
+    control_of,
     covered_words,
     effect_words,
     effects_of,
@@ -138,7 +138,7 @@ def _id_beside_name(message: Mapping[str, Any]) -> str:
 
 
 def _experiment(out: Console, experiment: Mapping[str, Any], *, said: str, window: float) -> None:
-    out.print(Text(f"Against {CONTROLS[experiment['control_kind']]}", style="bold"))
+    out.print(Text(plain(f"Against {control_of(experiment)}"), style="bold"))
     print_sentence(out, sizes_of(experiment))
     print_sentence(out, covered_words(experiment, window), style="dim")
     told = {said}

@@ -184,6 +184,24 @@ _BY_CHANNEL: Final[Mapping[str, Mapping[str, tuple[Need, ...]]]] = {
     "control group": {
         "campaigns": (_campaign("ENROLLINCONTROL"),),
         "Canvases": (_canvas("ENTRY", "IN_CONTROL_GROUP"),),
+        "experiment steps": (
+            _other(
+                "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY",
+                "CANVAS_API_ID",
+                "EXPERIMENT_STEP_API_ID",
+                "IN_CONTROL_GROUP",
+            ),
+        ),
+        "all messages": (
+            _nobody(
+                "CHANGELOGS_GLOBALCONTROLGROUP",
+                "ID",
+                "APP_GROUP_ID",
+                "TIME",
+                "RANDOM_BUCKET_NUMBER",
+                "GLOBAL_CONTROL_GROUP",
+            ),
+        ),
     },
     "life of a user": {
         "first session": (_other("USERS_BEHAVIORS_APP_FIRSTSESSION"),),

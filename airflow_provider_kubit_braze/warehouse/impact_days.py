@@ -209,7 +209,7 @@ class Days:
             "fresh", Staged(f"SELECT {sql.KEPT} FROM {self._tables.impact_event} WHERE 1 = 0", [])
         )
         inside, reaches = self._words["is_inside"], sql.REACHED
-        self._insert(sql.REACHES, (*reaches, "control"), end, figure=sql.REACH, is_theirs=inside)
+        self._insert(sql.REACHES, (*reaches, "control", "path"), end, figure=sql.REACH, is_theirs=inside)
         if self._people.holds_out:
             # Of a profile that two users of the ledger have, one may be treated.
             held_out = f"{self._is_held_out} AND NOT {inside}"

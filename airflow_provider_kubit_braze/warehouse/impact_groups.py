@@ -27,11 +27,14 @@ WHERE START_AT <= {last} AND END_AT > {first} AND START_AT >= {since} AND ID_KIN
 QUALIFY ROW_NUMBER() OVER (PARTITION BY ID_KIND, USER_ID ORDER BY START_AT, HELD_OUT) = 1
 """
 
-# Braze chooses its control group when a user enters.
+# Braze chooses its control group when a user enters. Of two rows of one second the one that keeps the user out counts.
 _BRAZE_UNITS: Final = """
-SELECT ID_KIND, USER_ID, FIGURE = 'control' AS IN_CONTROL, MOMENT AS ANCHOR
-FROM {event} WHERE {key} AND DAY >= %s AND DAY <= %s AND KIND = %s AND MESSAGE_ID = %s AND FIGURE IN ({figures})
-QUALIFY ROW_NUMBER() OVER (PARTITION BY ID_KIND, USER_ID ORDER BY MOMENT, FIGURE) = 1
+SELECT ID_KIND, USER_ID, FIGURE = '{control}' AS IN_CONTROL, MOMENT AS ANCHOR
+FROM {event} WHERE {key} AND DAY >= %s AND DAY <= %s AND KIND = %s AND MESSAGE_ID = %s
+AND FIGURE IN ('{control}', '{treated}'){of_step}
+QUALIFY ROW_NUMBER() OVER (
+    PARTITION BY ID_KIND, USER_ID ORDER BY MOMENT, CASE WHEN FIGURE = '{control}' THEN 0 ELSE 1 END
+) = 1
 """
 
 # A refund is no conversion, though it lowers what somebody spent. Those held out who were sent the message all the same
@@ -66,6 +69,10 @@ LEFT JOIN done d ON d.ID_KIND = u.ID_KIND AND d.USER_ID = u.USER_ID
 LEFT JOIN met m ON m.ID_KIND = u.ID_KIND AND m.USER_ID = u.USER_ID
 GROUP BY u.IN_CONTROL, u.ANCHOR + {window} > {until}
 """
+
+#: Kind of message -> the figures of those whom Braze keeps out, and of those whom it treats.
+_CONTROL_GROUPS: Final = {"campaign": ("control", "reached"), "canvas": ("control", "entered")}
+_CONTROL_PATH: Final = ("path_control", "path")
 
 #: What is selected of a group in which there is nobody.
 _NOBODY: Final = (0, 0, 0, 0, 0, 0, 0, None, 0, None)
@@ -182,25 +189,46 @@ class Groups:
         )
         return self._sums(run, units, params, until=until, currency=currency, outcomes=outcomes, shift=shift)
 
-    def braze_control(self, run: Run, *, until: int, currency: str | None) -> dict[bool, Sums] | None:
+    def braze_control(
+        self, run: Run, *, until: int, currency: str | None, step: str | None = None
+    ) -> dict[bool, Sums] | None:
         """Return the same of Braze's own control group; None when there is nobody in it, or nobody to compare it with.
 
         Of a campaign those are treated whom it reached: never those who are only known to have opened it.
+
+        :param step: an experiment step of the Canvas, whose control path is meant; None: the control group of the
+            whole.
         """
         if run.kind == "campaign" and run.figures["reached"] is None:
             return None
-        figures = "'control', 'entered'" if run.kind == "canvas" else "'control', 'reached'"
-        units = _BRAZE_UNITS.format(event=self._tables.impact_event, key=KEY, figures=figures)
-        params = [*self._key, *self._days, run.kind, run.id]
+        control, treated = _CONTROL_PATH if step else _CONTROL_GROUPS[run.kind]
+        units = _BRAZE_UNITS.format(
+            event=self._tables.impact_event,
+            key=KEY,
+            control=control,
+            treated=treated,
+            of_step=" AND VARIATION_ID = %s" if step else "",
+        )
+        params = [*self._key, *self._days, run.kind, run.id, *([step] if step else [])]
         groups = self._sums(run, units, params, until=until, currency=currency)
-        control = groups.get(True, Sums())
-        return groups if control.users or control.open else None
+        out = groups.get(True, Sums())
+        return groups if out.users or out.open else None
+
+    def experiment_steps(self, run: Run) -> list[str]:
+        """Return the steps of a Canvas that put anybody of the cohort on their control path in the period."""
+        rows = self._session.rows(
+            f"SELECT DISTINCT VARIATION_ID FROM {self._tables.impact_event} WHERE {KEY} AND DAY >= %s AND DAY <= %s "
+            f"AND KIND = %s AND MESSAGE_ID = %s AND FIGURE = '{_CONTROL_PATH[0]}' AND VARIATION_ID <> '' "
+            "ORDER BY VARIATION_ID",
+            [*self._key, *self._days, run.kind, run.id],
+        )
+        return [str(step) for (step,) in rows]
 
     def has_braze_control(self, run: Run) -> bool:
         """Whether Braze kept anybody of the cohort out of a message in the period."""
         sql = (
             f"SELECT 1 FROM {self._tables.impact_event} WHERE {KEY} AND DAY >= %s AND DAY <= %s AND KIND = %s "
-            "AND MESSAGE_ID = %s AND FIGURE = 'control' LIMIT 1"
+            "AND MESSAGE_ID = %s AND FIGURE IN ('control', 'path_control') LIMIT 1"
         )
         return bool(self._session.rows(sql, [*self._key, *self._days, run.kind, run.id]))
 

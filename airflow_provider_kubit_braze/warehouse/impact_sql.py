@@ -46,11 +46,14 @@ INSIDE: Final = (
 REACHED: Final = ("reached", "anchor")
 
 #: Rows of messages that figures are counted from.
-COUNTS: Final = "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'leaked', 'older')"
+COUNTS: Final = (
+    "MESSAGE_ID <> '' AND FIGURE NOT IN ('control', 'entered', 'path_control', 'path', 'leaked', 'older')"
+)
 
 #: What a row of a message that reached a user says.
 REACH: Final = (
     "CASE WHEN m.FIGURE = 'control' AND s.KIND = 'canvas' AND NOT COALESCE(s.IN_CONTROL, FALSE) THEN 'entered' "
+    "WHEN m.FIGURE = 'path' AND COALESCE(s.IN_CONTROL, FALSE) THEN 'path_control' "
     "ELSE m.FIGURE END"
 )
 

@@ -24,6 +24,8 @@ COLUMNS: Final = (
 )
 
 _ORPHANS: Final = "USERS_USERORPHAN_SHARED"
+_KEPT_OUT: Final = "CHANGELOGS_GLOBALCONTROLGROUP_SHARED"
+_PATHS: Final = "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY_SHARED"
 
 #: Merges of merges are followed for so many doublings: a chain of 2 ** 5 profiles.
 _DOUBLINGS: Final = 5
@@ -206,23 +208,44 @@ class Stage:
             params += [self._app_group_id, first, until, *([since] if condition else [])]
         return Staged(" UNION ALL ".join(parts), params)
 
-    def names(self, table: str, ids: Sequence[str]) -> Staged | None:
-        """Return the query of API_ID and the latest NAME of campaigns and the like.
+    def names(self, table: str, ids: Sequence[str], *, column: str = "API_ID") -> Staged | None:
+        """Return the query of the id and the latest NAME of campaigns and the like.
 
         :param ids: those that are asked for.
+        :param column: where the table has them.
         :return: None when nothing is asked for, or the share cannot tell.
         """
         name = table_in(self._inventory.columns, table)
         if name is None or not ids:
             return None
-        if not {"API_ID", "NAME", "TIME", "APP_GROUP_ID"} <= self._inventory.columns[name]:
+        if not {column, "NAME", "TIME", "APP_GROUP_ID"} <= self._inventory.columns[name]:
             return None
         marks = ", ".join(["%s"] * len(ids))
         return Staged(
-            f'SELECT "API_ID", "NAME" FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s '
-            f'AND "API_ID" IN ({marks}) '
-            'QUALIFY ROW_NUMBER() OVER (PARTITION BY "API_ID" ORDER BY "TIME" DESC) = 1',
+            f'SELECT "{column}", "NAME" FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s '
+            f'AND "{column}" IN ({marks}) '
+            f'QUALIFY ROW_NUMBER() OVER (PARTITION BY "{column}" ORDER BY "TIME" DESC) = 1',
             [self._app_group_id, *ids],
+        )
+
+    def kept_out_of_all(self, until: int) -> Staged | None:
+        """Return the query of how many random buckets are in the workspace's Global Control Group.
+
+        :param until: the moment at which, in epoch seconds.
+        :return: None when the share cannot tell.
+        """
+        name = table_in(self._inventory.columns, _KEPT_OUT)
+        if (
+            name is None
+            or not set(catalogue()[_KEPT_OUT]) - {"SF_CREATED_AT"} <= self._inventory.columns[name]
+        ):
+            return None
+        return Staged(
+            'SELECT COUNT(*) FROM (SELECT "GLOBAL_CONTROL_GROUP" AS IS_OUT FROM '
+            f'{self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" < %s '
+            'QUALIFY ROW_NUMBER() OVER (PARTITION BY "RANDOM_BUCKET_NUMBER" ORDER BY "TIME" DESC, "ID" DESC) = 1'
+            ") b WHERE IS_OUT",
+            [self._app_group_id, until],
         )
 
     def _name(self, table: str) -> str:
@@ -254,6 +277,7 @@ def _needed(table: str) -> set[str]:
     needed = {column for columns in _TAKEN.values() for column in columns} | {"DISPATCH_ID", "DEVICE_ID"}
     needed |= {"CAMPAIGN_API_ID", "CANVAS_API_ID", "MESSAGE_VARIATION_API_ID", "CANVAS_VARIATION_API_ID"}
     needed |= {"IN_CONTROL_GROUP", "MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK", "CONVERSION_BEHAVIOR_INDEX"}
+    needed |= {"EXPERIMENT_STEP_API_ID"} if table == _PATHS else set()
     needed |= {"SUBSCRIPTION_STATUS", "CURRENCY", "REVENUE" if table.endswith("_REVENUE_SHARED") else "PRICE"}
     return needed
 
@@ -265,7 +289,9 @@ def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
         return f"NULLIF(e.\"{name}\", '')" if name in columns else "CAST(NULL AS VARCHAR)"
 
     campaign, canvas = text("CAMPAIGN_API_ID"), text("CANVAS_API_ID")
-    of_campaign, of_canvas = text("MESSAGE_VARIATION_API_ID"), text("CANVAS_VARIATION_API_ID")
+    of_campaign = text("MESSAGE_VARIATION_API_ID")
+    # Whoever takes a path does so in a step of the Canvas, whichever of its variations they are in.
+    of_canvas = text("EXPERIMENT_STEP_API_ID" if table == _PATHS else "CANVAS_VARIATION_API_ID")
     taken = {
         name: next((f'e."{column}"' for column in candidates if column in columns), "CAST(NULL AS VARCHAR)")
         for name, candidates in _TAKEN.items()

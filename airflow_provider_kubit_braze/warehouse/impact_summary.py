@@ -90,6 +90,7 @@ def _figures(figures: Figures) -> dict[str, Any]:
 def _judgement(judgement: Judgement) -> dict[str, Any]:
     found: dict[str, Any] = {
         "CONTROL_KIND": judgement.control_kind,
+        "CONTROL_ID": judgement.control_id,
         "TREATED_USERS": judgement.treated_users,
         "CONTROL_USERS": judgement.control_users,
         **_effect("CONVERSION", judgement.conversion),

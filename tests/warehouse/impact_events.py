@@ -51,6 +51,7 @@ SINCE, UNTIL = datetime(2026, 3, 2, tzinfo=UTC).date(), datetime(2026, 3, 15, tz
 CAMPAIGNS: Final = ("camp-1", "camp-2 100%", "same-id")
 CANVASES: Final = ("canvas-1", "same-id")
 NEW_MESSAGES: Final = ("camp-1", "canvas-1")
+STEPS: Final = ("step-1", "step-1", "step-2", "", None)
 EVENTS: Final = ("signup", "Signup", "o'clock 100%")
 
 _ODD_NAMES: Final = ("ann", "Ann", "o'brien", "zoë", "100%", "%s", 'a"b', "back\\slash", "日本", "x;--")
@@ -506,11 +507,13 @@ class _Maker:
                 self._add("USERS_CAMPAIGNS_ENROLLINCONTROL", self._time_of(person), person, **campaign)
             for _ in range(self.random.choice((0, 1, 2))):
                 for table in ("USERS_CANVAS_ENTRY", "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY"):
+                    moment = self._time_of(person)
                     self._add(
                         table,
-                        self._time_of(person),
+                        moment,
                         person,
                         CANVAS_API_ID=self.random.choice(CANVASES),
+                        EXPERIMENT_STEP_API_ID=STEPS[moment % len(STEPS)],
                         IN_CONTROL_GROUP=self.random.choice((True, False, False, None)),
                     )
 

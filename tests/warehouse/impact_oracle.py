@@ -24,6 +24,7 @@ EVENTS: Final = "USERS_BEHAVIORS_CUSTOMEVENT_SHARED"
 ORPHANS: Final = "USERS_USERORPHAN_SHARED"
 CONTROLS: Final = "USERS_CAMPAIGNS_ENROLLINCONTROL_SHARED"
 ENTRIES: Final = "USERS_CANVAS_ENTRY_SHARED"
+PATHS: Final = "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY_SHARED"
 UNSUBSCRIBE: Final = "USERS_MESSAGES_EMAIL_UNSUBSCRIBE_SHARED"
 SPAM: Final = "USERS_MESSAGES_EMAIL_MARKASSPAM_SHARED"
 BOUNCES: Final = "USERS_MESSAGES_PUSHNOTIFICATION_BOUNCE_SHARED"
@@ -734,10 +735,28 @@ class Oracle:
             firsts += [(t, True, user) for t, user in self._first(controls, message)]
             firsts += [(t, False, user) for t, user in self._first(self.known_reaches(message), message)]
         else:
-            entries = self.about_messages(ENTRIES)
-            for control in (True, False):
-                own = _where(entries, [(said is True) == control for said in entries["IN_CONTROL_GROUP"]])
-                firsts += [(t, control, user) for t, user in self._first(own, message)]
+            firsts += self._firsts(self.about_messages(ENTRIES), message)
+        return self._of_braze(message, firsts)
+
+    def steps(self, message: Message) -> list[str]:
+        """Return the experiment steps of a Canvas."""
+        found = self.about_messages(PATHS)["EXPERIMENT_STEP_API_ID"] if message[0] == "canvas" else []
+        return sorted({step for step in found if step})
+
+    def control_path(self, message: Message, step: str) -> Compared | None:
+        """Return the groups that an experiment step made; None when nobody went its control path."""
+        paths = self.about_messages(PATHS)
+        own = _where(paths, [one == step for one in paths["EXPERIMENT_STEP_API_ID"]])
+        return self._of_braze(message, self._firsts(own, message))
+
+    def _firsts(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, bool, User]]:
+        firsts: list[tuple[int, bool, User]] = []
+        for control in (True, False):
+            own = _where(rows, [(said is True) == control for said in rows["IN_CONTROL_GROUP"]])
+            firsts += [(t, control, user) for t, user in self._first(own, message)]
+        return firsts
+
+    def _of_braze(self, message: Message, firsts: Iterable[tuple[int, bool, User]]) -> Compared | None:
         groups: dict[User, tuple[bool, float]] = {}
         # Of two rows of one second the one that keeps the user out counts.
         for moment, control, user in sorted(firsts, key=lambda one: (one[0], not one[1])):
@@ -748,10 +767,15 @@ class Oracle:
 
     def keeps_out(self, message: Message) -> bool:
         """Whether Braze kept anybody out of a message in the period."""
-        rows = self.about_messages(CONTROLS if message[0] == "campaign" else ENTRIES)
-        if message[0] == "canvas":
-            rows = _where(rows, [said is True for said in rows["IN_CONTROL_GROUP"]])
-        return bool(self._first(rows, message))
+        if message[0] == "campaign":
+            return bool(self._first(self.about_messages(CONTROLS), message))
+        paths = self.about_messages(PATHS)
+        named = _where(paths, [bool(step) for step in paths["EXPERIMENT_STEP_API_ID"]])
+        return any(
+            control
+            for rows in (self.about_messages(ENTRIES), named)
+            for _, control, _ in self._firsts(rows, message)
+        )
 
     def _first(self, rows: pd.DataFrame, message: Message) -> list[tuple[int, User]]:
         """Return each user's first row of the period about a message."""

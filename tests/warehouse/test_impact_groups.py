@@ -294,6 +294,68 @@ def test_braze_s_own_control_groups_are_read(world: World) -> None:
     assert found["journey"]["conversion"]["treated"] == 0.5
 
 
+def test_the_control_path_of_an_experiment_step_is_a_control_group(world: World) -> None:
+    for user in ("ann", "bob", "cid", "dan", "eve"):
+        world.stay(user)
+    canvas = {"CANVAS_API_ID": "journey", "CANVAS_VARIATION_API_ID": "V1"}
+    world.message("EMAIL_SEND", "ann", "03 10:00", CAMPAIGN_API_ID=None, **canvas)
+
+    def takes(user: str, moment: str, step: str | None, control: bool | None) -> None:
+        row = {**canvas, "EXPERIMENT_STEP_API_ID": step, "IN_CONTROL_GROUP": control}
+        world.row("USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY_SHARED", user, moment, **row)
+
+    for user, moment, control in (
+        ("ann", "03 09:00", False),
+        ("bob", "03 09:00", None),
+        ("cid", "03 09:00", True),
+        # The first time counts, and of two rows of one second the one that keeps somebody out.
+        ("dan", "03 09:00", True),
+        ("dan", "04 09:00", False),
+        ("eve", "03 09:00", False),
+        ("eve", "03 09:00", True),
+    ):
+        takes(user, moment, "step", control)
+    # A step that kept nobody out is no experiment, nor one that nobody can name.
+    takes("ann", "03 09:00", "another", False)
+    takes("cid", "03 09:00", None, True)
+    for moment, name in (("01 10:00", "Draft"), ("02 10:00", "Which button")):
+        snapshot = {"API_STEP_ID": "step", "NAME": name}
+        world.row("SNAPSHOTS_EXPERIMENT_STEP_SHARED", None, moment, **snapshot)
+    world.purchase("bob", "03 09:00")
+    world.purchase("cid", "03 08:59")
+    world.purchase("x", "19 00:00")
+    found = experiment(world.measure())
+    about = ("control_kind", "control_id", "control_name", "treated_users", "control_users")
+    assert [found[one] for one in about] == ["control_path", "step", "Which button", 2, 3]
+    assert (found["conversion"]["treated"], found["conversion"]["control"]) == (0.5, 0.0)
+    kept = world.warehouse.session.rows(
+        f"SELECT CONTROL_KIND, CONTROL_ID FROM {world.warehouse.tables.impact_summary} "
+        "WHERE CONTROL_KIND IS NOT NULL"
+    )
+    assert kept == [("control_path", "step")]
+
+
+def test_it_is_said_how_many_braze_keeps_out_of_everything(world: World) -> None:
+    populate(world, 4, 0)
+    said = "of all users of the workspace are in Braze's Global Control Group"
+    assert not [one for one in world.measure()["notes"] if said in one]
+
+    def bucket(number: int, moment: str, is_out: bool, **more: Any) -> None:
+        row = {"RANDOM_BUCKET_NUMBER": number, "GLOBAL_CONTROL_GROUP": is_out, **more}
+        world.row("CHANGELOGS_GLOBALCONTROLGROUP_SHARED", None, moment, **row)
+
+    for number in (0, 7, 9999):
+        bucket(number, "02 10:00", True)
+    bucket(8, "02 10:00", False)
+    bucket(7, "03 10:00", False)
+    bucket(7, "02 11:00", True)
+    bucket(5, "02 10:00", True, APP_GROUP_ID="another")
+    # After the last day that is measured.
+    bucket(6, "21 10:00", True)
+    [note] = [one for one in world.measure()["notes"] if said in one]
+    assert note.startswith("0.02% of all users")
+
+
 def test_without_a_holdout_before_and_after_are_described_and_nothing_is_judged(world: World) -> None:
     treated, _ = populate(world, 4, 0)
     for user, moment in (

@@ -514,6 +514,7 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
     described: dict[Message | None, dict[str, Any]] = {}
     held_out: list[tuple[Message | None, Experiment]] = []
     by_braze: list[tuple[Message | None, Experiment]] = []
+    by_step: list[tuple[Message | None, Experiment]] = []
     for message in messages:
         own = oracle.experiment(message)
         there = oracle.run_of(message) is not None and oracle.can_compare
@@ -535,17 +536,29 @@ def _judged(oracle: Oracle, messages: Sequence[Message | None]) -> dict[Message 
                     (one.users, one.converters, one.revenue and round(one.revenue.total, 2)) for one in groups
                 ]
         # Braze names those whom it keeps out once, and the treated each time: old ones would be missing of one group.
-        of_braze = oracle.braze_control(message) if message and not oracle.began_before(message) else None
+        if message is None or oracle.began_before(message):
+            continue
+        of_braze = oracle.braze_control(message)
         if of_braze is not None:
             by_braze.append((message, _experiment(oracle, message, of_braze, "braze_control")))
-    for together in (held_out, by_braze):
+        for step in oracle.steps(message):
+            of_step = oracle.control_path(message, step)
+            if of_step is not None:
+                by_step.append(
+                    (message, _experiment(oracle, message, of_step, "control_path", control_id=step))
+                )
+    for together in (held_out, by_braze, by_step):
         for (message, _), judged in zip(together, judge_all([one for _, one in together]), strict=True):
             described[message]["experiments"].append(_comparable(asdict(judged)))
     return described
 
 
 def _experiment(
-    oracle: Oracle, message: Message | None, compared: Compared, control_kind: ControlKind
+    oracle: Oracle,
+    message: Message | None,
+    compared: Compared,
+    control_kind: ControlKind,
+    control_id: str = "",
 ) -> Experiment:
     treated, control = _group(oracle, compared.treated), _group(oracle, compared.control)
     if treated.revenue is None or control.revenue is None:
@@ -560,6 +573,7 @@ def _experiment(
         treated=treated,
         control=control,
         control_kind=control_kind,
+        control_id=control_id,
         control_share=float(HOLDOUT) if control_kind == "holdout" else None,
         reached=compared.reached if is_known else None,
         control_reached=compared.control_reached if control_kind == "holdout" else None,
@@ -702,6 +716,9 @@ def test_snowflake_and_the_oracle_agree(lab: Lab, asked: dict[str, Any]) -> None
     oracle = assert_same(lab, lab.question(**asked))
     assert any(held for held, _ in oracle.units(None).values())
     assert oracle.began_before(None) is ("campaigns" not in asked)
+    canvas: Message = ("canvas", NEW_MESSAGES[1])
+    assert oracle.steps(canvas) == ["step-1", "step-2"]
+    assert all(oracle.control_path(canvas, step) for step in oracle.steps(canvas))
 
 
 def test_without_a_holdout_they_agree_on_before_and_after(lab: Lab) -> None:

@@ -12,8 +12,9 @@ from airflow_provider_kubit_braze.exceptions import ImpactFiguresError
 if TYPE_CHECKING:
     from datetime import date, timedelta
 
-#: Where the control group comes from: the cohort's own holdout, or the control group of a Braze campaign or Canvas.
-ControlKind = Literal["holdout", "braze_control"]
+#: Where the control group comes from: the cohort's own holdout, the control group of a Braze campaign or Canvas, or the
+#: control path of an experiment step of a Canvas.
+ControlKind = Literal["holdout", "braze_control", "control_path"]
 
 #: Of the treated users whom a message reached at all, this share has to be reached within the time that is compared, or
 #: that time says nothing of the message; and with less than the second share, the report says how many were.
@@ -139,6 +140,7 @@ class Experiment:
     :param treated: the users who were to be treated.
     :param control: the users who were not, whatever they got otherwise.
     :param control_kind: where the control group comes from.
+    :param control_id: the API id of the experiment step, where the control group is its control path; else empty.
     :param control_share: the share of all users that was to be in the control group, above 0 and below 1; None when
         it was changed on the way or is not known, and then the sizes cannot be checked.
     :param new_users_per_day: users, of both groups together, who become countable each day.
@@ -154,6 +156,7 @@ class Experiment:
     treated: Group
     control: Group
     control_kind: ControlKind = "holdout"
+    control_id: str = ""
     control_share: float | None = None
     new_users_per_day: float = 0.0
     reached: int | None = None

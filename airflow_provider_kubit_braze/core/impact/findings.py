@@ -150,6 +150,8 @@ class Judgement:
 
     :param name: the campaign, for people.
     :param control_kind: where its control group comes from.
+    :param control_id: the API id of the experiment step, where it is a control path; else empty.
+    :param control_name: the step's name, as far as it is known.
     :param treated_users: users in the treated group.
     :param control_users: users in the control group.
     :param control_reached: those of them whom the message was sent all the same; None when it is not known.
@@ -161,6 +163,8 @@ class Judgement:
 
     name: str
     control_kind: ControlKind
+    control_id: str = ""
+    control_name: str | None = None
     treated_users: int
     control_users: int
     control_reached: int | None

@@ -9,7 +9,6 @@ from airflow_provider_kubit_braze.core.impact import html_charts
 from airflow_provider_kubit_braze.core.impact.html_charts import funnel_rows, interval_svg, trends
 from airflow_provider_kubit_braze.core.impact.showing import (
     BY_BRAZE,
-    CONTROLS,
     FIGURES,
     INTERVALS,
     MEASURES,
@@ -19,6 +18,7 @@ from airflow_provider_kubit_braze.core.impact.showing import (
     VERDICTS,
     base_of,
     before_after_rows,
+    control_of,
     covered_words,
     effect_words,
     effects_of,
@@ -194,7 +194,7 @@ def _experiment(experiment: Mapping[str, Any], *, said: str, window: float) -> s
     warning = ratio_warning(experiment)
     reached = reached_words(experiment)
     return (
-        f'<div class="keep"><h3>Against {CONTROLS[experiment["control_kind"]]}</h3>'
+        f'<div class="keep"><h3>Against {escape(control_of(experiment))}</h3>'
         f'<p class="hint">{escape(sizes_of(experiment))}<br>{escape(covered_words(experiment, window))}</p>'
         + (f'<p class="verdict bad">{escape(warning)}</p>' if warning else "")
         + "".join(_effect(one, experiment["control_kind"], said=said) for one in effects_of(experiment))

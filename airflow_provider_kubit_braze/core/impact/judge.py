@@ -144,6 +144,7 @@ class _Reading:
         return Judgement(
             name=experiment.name,
             control_kind=experiment.control_kind,
+            control_id=experiment.control_id,
             treated_users=experiment.treated.users,
             control_users=experiment.control.users,
             control_reached=experiment.control_reached,

@@ -184,6 +184,8 @@ def _iso(moment: datetime | None) -> str | None:
 def _judgement(one: Judgement) -> dict[str, Any]:
     return {
         "control_kind": one.control_kind,
+        "control_id": one.control_id,
+        "control_name": one.control_name,
         "treated_users": one.treated_users,
         "control_users": one.control_users,
         "control_reached": one.control_reached,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.durations import duration_text
 from airflow_provider_kubit_braze.core.impact.findings import LiftInterval
-from airflow_provider_kubit_braze.core.impact.words import change, change_range, money, percent
+from airflow_provider_kubit_braze.core.impact.words import CONTROLS, change, change_range, money, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,12 +67,23 @@ INTERVALS: Final = (
     "from chance."
 )
 
-CONTROLS: Final = {"holdout": "those held out", "braze_control": "Braze's control group"}
 MEASURES: Final = {"conversion": "Conversion", "revenue": "Revenue per user"}
 _KINDS: Final = {"campaign": "Campaign", "canvas": "Canvas"}
 
 # Of the length of an axis, on either side, so that the ends of an interval have room for their words.
 _MARGIN: Final = 0.25
+
+#: Kind of control group -> where its users are, and from when on a user counts.
+_WHERE: Final = {
+    "holdout": "held out",
+    "braze_control": "in Braze's control group",
+    "control_path": "on the control path",
+}
+_FROM: Final = {
+    "holdout": "the first message on, or from when they came if that was later",
+    "braze_control": "when they entered the campaign or Canvas on",
+    "control_path": "when they came to the step on",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,9 +265,16 @@ def signed(share: float) -> str:
     return f"{'+' if share > 0 else ''}{percent(share)}"
 
 
+def control_of(experiment: Mapping[str, Any]) -> str:
+    """Return with whom the treated are compared."""
+    words = CONTROLS[experiment["control_kind"]]
+    step = experiment.get("control_name") or experiment.get("control_id")
+    return f"{words} of experiment step {step}" if step else words
+
+
 def sizes_of(experiment: Mapping[str, Any]) -> str:
     """Return how many users were compared."""
-    where = "held out" if experiment["control_kind"] == "holdout" else "in Braze's control group"
+    where = _WHERE[experiment["control_kind"]]
     return f"{experiment['treated_users']:,} treated users, {experiment['control_users']:,} {where}."
 
 
@@ -266,12 +284,7 @@ def covered_words(experiment: Mapping[str, Any], window_seconds: float) -> str:
     :param window_seconds: the attribution window.
     """
     window = duration_text(timedelta(seconds=window_seconds))
-    since = (
-        "the first message on, or from when they came if that was later"
-        if experiment["control_kind"] == "holdout"
-        else "when they entered the campaign or Canvas on"
-    )
-    return f"Each user counts for {window} from {since}."
+    return f"Each user counts for {window} from {_FROM[experiment['control_kind']]}."
 
 
 def ratio_warning(experiment: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,7 @@ _WITHOUT_CHANNEL: Final[Mapping[str, Mapping[str, str]]] = {
     "converted": {"campaigns": "converted", "Canvases": "converted", "experiment steps": "converted"},
     "revenue": {"campaigns": "revenue", "Canvases": "revenue", "purchases": "purchase"},
     "opt-outs": {"subscription states": "opted_out", "subscription groups": "opted_out"},
-    "control group": {"campaigns": "control", "Canvases": "control"},
+    "control group": {"campaigns": "control", "Canvases": "control", "experiment steps": "path"},
     "life of a user": {"custom events": "event"},
 }
 
@@ -47,7 +47,7 @@ class Telling:
 
     :param figure: a figure of ``FUNNEL``; ``anchor``: it stands in for the reach of a channel whose own the share
         lacks; ``bounced``; ``purchase`` and ``event``: what users of both groups do; ``control``: membership in
-        Braze's own control group.
+        Braze's own control group; ``path``: the path of an experiment step, which may be its control path.
     :param channel: empty when the table has none.
     """
 

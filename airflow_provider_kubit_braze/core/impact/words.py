@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_kubit_braze.core.durations import duration_text
 from airflow_provider_kubit_braze.core.impact.figures import SILENT_DAYS, Course
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from airflow_provider_kubit_braze.core.impact.figures import Experiment, Group, Timing
     from airflow_provider_kubit_braze.core.impact.findings import Effect, LiftInterval, SampleRatio
 
-_CONTROL = {"holdout": "those held out", "braze_control": "Braze's control group"}
+#: Kind of control group -> who is in it.
+CONTROLS: Final = {
+    "holdout": "those held out",
+    "braze_control": "Braze's control group",
+    "control_path": "those on the control path",
+}
+
+#: When the time of a user begins that Braze itself has put into a group.
+_SINCE: Final = {"braze_control": "when the user entered", "control_path": "when the user came to the step"}
 
 
 def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | None) -> str:
@@ -22,7 +30,7 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
 
     :param ratio: whether the groups have the sizes they should have.
     """
-    control = _CONTROL[experiment.control_kind]
+    control = CONTROLS[experiment.control_kind]
     if effect.verdict is Verdict.NO_COMPARISON:
         return _no_comparison(experiment, control)
     if effect.verdict is Verdict.REACHED_LATER:
@@ -122,7 +130,7 @@ def reached_in_time(experiment: Experiment) -> str:
         if timing.days is None
         else f"Ask with a longer window: {timing.days}d would hold nine in ten."
     )
-    since = "when the user entered" if experiment.control_kind == "braze_control" else _since(timing)
+    since = _SINCE.get(experiment.control_kind) or _since(timing)
     return (
         f"the time that is compared ({duration_text(timing.window)} from {since}) holds the first message to only "
         f"{experiment.reached:,} of the {timing.ever_reached:,} users who were reached. {longer}"

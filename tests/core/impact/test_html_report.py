@@ -111,7 +111,7 @@ def test_whatever_others_wrote_stays_text_at_every_place_where_it_stands() -> No
     read = Document(impact_html(told))
 
     written = list(texts_of(told))
-    assert len(written) == 25
+    assert len(written) == 26
     for text in written:
         assert text in read.text, text
     assert any(key == "aria-label" and value and HOSTILE in value for key, value in read.attributes)
@@ -260,6 +260,11 @@ def test_the_time_that_a_verdict_covers_is_said() -> None:
     said = "Each user counts for 36h from the first message on, or from when they came if that was later."
     assert " ".join(after_sizes).startswith(said)
     assert "Each user counts for 36h from when they entered the campaign or Canvas on." in text
+    path = {**experiment(kind="control_path"), "control_id": "step-1", "control_name": None}
+    text = Document(impact_html(report(message(experiments=[path])))).text
+    assert "Against those on the control path of experiment step step-1" in text
+    assert "90,000 treated users, 10,000 on the control path." in text
+    assert "from when they came to the step on." in text
     windows = {604_800: "7d", 90 * 60: "90m", 86_400: "1d", 7200: "2h"}
     assert {one: covered_words(held_out, one).split()[4] for one in windows} == windows
 

@@ -340,8 +340,9 @@ class _Measurement:
                 "the APP_GROUP_ID that the workspace's rows have there."
             )
         elif not messages:
+            which = "None of the messages asked about" if question.named else "No message"
             self._notes.append(
-                "No message reached anybody of the cohort in these days, as far as the share tells."
+                f"{which} reached anybody of the cohort in these days, as far as the share tells."
             )
         for kind, one in question.named if len(messages) <= MOST_MESSAGES else ():
             if (kind, one) not in messages:

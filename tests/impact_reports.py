@@ -146,6 +146,7 @@ def report(*messages: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "run_id": "scheduled__2026-11-29T00:00:00+00:00",
         "measure": "purchase within 7 days",
         "goal": "purchase",
+        "messages_asked": "all",
         "window_seconds": 604800,
         "timezone": "UTC",
         "since": "2026-08-31",

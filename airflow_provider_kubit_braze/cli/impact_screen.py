@@ -24,6 +24,7 @@ from airflow_provider_kubit_braze.core.impact.showing import (
     kind_of,
     moment,
     name_of,
+    nobody_words,
     period_of,
     ratio_warning,
     reached_words,
@@ -75,7 +76,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     )
     messages = report["messages"]
     if not messages:
-        print_sentence(out, "No message reached anybody of this cohort in these days.", style="yellow")
+        print_sentence(out, nobody_words(report), style="yellow")
     if len(messages) > 1:
         out.print()
         _side_by_side(out, messages)

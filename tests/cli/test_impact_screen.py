@@ -143,3 +143,9 @@ def test_a_name_gives_a_terminal_no_orders(shown: Callable[..., str]) -> None:
 
 def test_a_report_without_a_message_says_so(shown: Callable[..., str]) -> None:
     assert "No message reached anybody of this cohort" in shown({**report(), "messages": []})
+
+
+def test_where_messages_are_named_nothing_is_said_of_others(shown: Callable[..., str]) -> None:
+    told = shown(report(messages=[], messages_asked="campaign spring"))
+    assert "None of the messages asked about reached anybody of this cohort in these days." in told
+    assert "No message" not in told

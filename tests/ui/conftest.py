@@ -52,6 +52,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "several": {**several(), "cohort_id": "several"},
     "markup": {**hostile(), "cohort_id": "markup"},
     "never": {**report(), "cohort_id": "never"},
+    "named": {**report(), "cohort_id": "named", "messages": [], "messages_asked": "campaign spring"},
     "odd": {"rows": 5},
 }
 

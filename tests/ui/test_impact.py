@@ -93,6 +93,12 @@ def test_the_tab_is_beside_the_history_and_shows_what_the_cohort_s_dag_has_found
     expect(frame.get_by_role("link", name="History")).to_have_attribute("aria-current", "page")
 
 
+def test_where_messages_are_named_nothing_is_said_of_others(open_page: Callable[..., Page]) -> None:
+    page = open_page("#/cohort/named/impact")
+    expect(page.get_by_text(showing.nobody_words(REPORTS["named"]))).to_be_visible()
+    expect(page.get_by_text("No message")).to_have_count(0)
+
+
 def test_the_list_leads_to_the_impact_of_the_cohorts_that_are_measured(
     open_page: Callable[..., Page],
 ) -> None:

@@ -328,6 +328,10 @@ def test_names_that_are_not_in_the_share_are_told(world: World) -> None:
     assert [note.partition(";")[0] for note in notes] == [
         "Campaign sprnig reached nobody of the cohort in these days"
     ]
+    notes = world.measure(campaigns=["sprnig"])["notes"]
+    assert notes[0] == (
+        "None of the messages asked about reached anybody of the cohort in these days, as far as the share tells."
+    )
     world.app_group = "wrong"
     assert "no row of app group 'wrong'" in world.measure()["notes"][0]
 

@@ -28,6 +28,7 @@ from airflow_provider_kubit_braze.core.impact.showing import (
     lift_words,
     moment,
     name_of,
+    nobody_words,
     period_of,
     ratio_warning,
     reached_words,
@@ -122,9 +123,7 @@ def _head(report: Mapping[str, Any]) -> str:
         ("Days", period_of(report)),
         ("The data go until", moment(report["data_until"])),
     )
-    empty = (
-        "" if report["messages"] else _paragraph("No message reached anybody of this cohort in these days.")
-    )
+    empty = "" if report["messages"] else _paragraph(nobody_words(report))
     return (
         f'<section><h1>{escape(subject_of(report))}<span class="kind">Impact of messages from Braze</span></h1>'
         f"{_facts(facts)}{empty}</section>"

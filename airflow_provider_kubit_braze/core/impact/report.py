@@ -153,6 +153,7 @@ class ImpactReport:
             "run_id": self.run_id,
             "measure": question.measure,
             "goal": question.goal,
+            "messages_asked": question.messages,
             "window_seconds": question.window_seconds,
             "timezone": question.timezone,
             "since": self.since.isoformat(),

@@ -330,6 +330,14 @@ def moment(text: str | None) -> str:
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def nobody_words(report: Mapping[str, Any]) -> str:
+    """Return what to say of a report without a message: others than those asked about may have reached somebody."""
+    # A report of an earlier version does not say what was asked about.
+    is_of_all = report.get("messages_asked", "all") == "all"
+    which = "No message" if is_of_all else "None of the messages asked about"
+    return f"{which} reached anybody of this cohort in these days."
+
+
 def subject_of(report: Mapping[str, Any]) -> str:
     """Return what a report is about: its cohort."""
     return str(report["cohort_name"] or report["cohort_id"])

@@ -57,6 +57,10 @@ function effectOf(effect, experiment, said) {
     told && h("p", {}, told), intervalOf(effect));
 }
 
+// Where messages were named, others may have reached somebody; a report of an earlier version does not say.
+const nobodyWords = ({ messages_asked: asked = "all" }) =>
+  `${asked === "all" ? "No message" : "None of the messages asked about"} reached anybody of this cohort in these days.`;
+
 function experimentOf(experiment, said, window) {
   const warning = ratioWarning(experiment), reached = reachedWords(experiment);
   return h("section", { class: "chart" },
@@ -209,7 +213,7 @@ export function cohortImpact(store, cohortDag, id, { home }) {
     const message = messages[chosen];
     const options = messages.map((one, index) =>
       h("option", { value: index, selected: index === chosen }, [nameOf(one), kindOf(one)].filter(Boolean).join(", ")));
-    const body = message ? messageOf(message, report.window_seconds) : [h("p", { class: "note" }, "No message reached anybody of this cohort in these days.")];
+    const body = message ? messageOf(message, report.window_seconds) : [h("p", { class: "note" }, nobodyWords(report))];
     body[0].setAttribute("tabindex", -1);
     place.replaceChildren(...[
       facts([

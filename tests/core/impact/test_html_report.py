@@ -283,6 +283,15 @@ def test_messages_stand_side_by_side_and_those_left_out_are_counted() -> None:
 def test_a_report_without_a_message_says_that_nobody_was_reached() -> None:
     told = {**report(), "messages": []}
     assert "No message reached anybody of this cohort in these days." in Document(impact_html(told)).text
+    named = Document(impact_html({**told, "messages_asked": "campaign spring, canvas 7"})).text
+    assert "None of the messages asked about reached anybody of this cohort in these days." in named
+    assert "No message" not in named
+
+
+def test_a_report_of_before_it_said_what_was_asked_about_can_be_shown() -> None:
+    told = {**report(), "messages": []}
+    del told["messages_asked"]
+    assert "No message reached anybody of this cohort in these days." in Document(impact_html(told)).text
 
 
 def test_every_verdict_has_a_word() -> None:

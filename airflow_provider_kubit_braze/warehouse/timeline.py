@@ -16,10 +16,12 @@ from airflow_provider_kubit_braze.core.impact.life import (
     CohortTimeline,
     Moment,
     UserTimeline,
+    known_figures,
     split_tables,
+    stand_ins,
 )
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
-from airflow_provider_kubit_braze.exceptions import CohortConfigError
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError
 from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Days
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of, views_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
@@ -104,12 +106,36 @@ def user_timeline(
     :param now: an aware moment; nothing after it has happened.
     :param limit: the latest so many moments.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
+    :raises CohortConfigError: when the first day is still to come.
     """
+    _, last = _begun_days(question, now)
     first = question.starts(question.since) if question.since else 0
-    _, last = question.days(now)
     period = (first, min(question.starts(last + _DAY), int(now.timestamp()) + 1))
     life = _Life(session, question, period, now)
+    if not _was_imported(session, tables, (workspace, cohort_id)):
+        life.notes.append(
+            f"No stay is told: no import has ever brought anybody of cohort {cohort_id!r} into workspace {workspace}; "
+            "correct the cohort's id or the connection to Braze, or import the cohort first."
+        )
     return life.of(user, tables=tables, key=(workspace, cohort_id), limit=limit)
+
+
+def _begun_days(question: ImpactQuestion, now: datetime) -> tuple[date, date]:
+    """Return the first and the last day.
+
+    :raises CohortConfigError: when the first one is still to come.
+    """
+    first, last = question.days(now)
+    if first > last:
+        raise CohortConfigError(
+            f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
+        )
+    return first, last
+
+
+def _was_imported(session: Session, tables: Tables, key: tuple[str, str]) -> bool:
+    sql = f"SELECT 1 FROM {tables.membership} WHERE WORKSPACE = %s AND COHORT_ID = %s LIMIT 1"
+    return bool(session.rows(sql, key))
 
 
 class _Life:
@@ -124,10 +150,10 @@ class _Life:
         self._app_group_id = question.app_group_id
         self._first, self._until = period
         self._tables, self._missing = split_tables(self._inventory.columns, list(LIFE))
-        self._notes: list[str] = []
+        self.notes: list[str] = []
 
     def of(self, user: str, *, tables: Tables, key: tuple[str, str], limit: int) -> UserTimeline:
-        views = views_of(self._session, self._inventory, app_group_id=self._app_group_id, notes=self._notes)
+        views = views_of(self._session, self._inventory, app_group_id=self._app_group_id, notes=self.notes)
         profiles = self._profiles(user, views)
         # Or the identifier is a profile's own.
         rows = self._rows(sorted(profiles | {user}), limit)
@@ -141,7 +167,7 @@ class _Life:
             left_out=(int(rows[0].of_all) if rows else 0) - len(rows) + max(0, len(moments) - limit),
             profiles=len(profiles),
             missing=self._missing,
-            notes=self._notes,
+            notes=self.notes,
         )
 
     # -- who it is ------------------------------------------------------------------------------------------------
@@ -279,11 +305,13 @@ def cohort_timeline(
     :param now: an aware moment; nothing after it has happened.
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
+    :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
-    first, last = question.days(now)
-    if first > last:
-        raise CohortConfigError(
-            f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
+    _begun_days(question, now)
+    if not _was_imported(session, tables, (workspace, cohort_id)):
+        raise NeverImportedError(
+            f"No import has ever brought anybody of cohort {cohort_id!r} into workspace {workspace}, so it has no days "
+            "to tell; correct the cohort's id or the connection to Braze, or import the cohort first."
         )
     return _Calendar(session, tables, question, (workspace, cohort_id), now).timeline()
 
@@ -305,6 +333,7 @@ class _Calendar:
         inventory = read_inventory(session, question.source).since(question.starts(first), now=now)
         wanted = dict.fromkeys(table for some in DAY_FIGURES.values() for table in some)
         self._there, self._missing = split_tables(inventory.columns, list(wanted))
+        self._there += split_tables(inventory.columns, stand_ins(self._there))[0]
         self._stays = stays_of(tables, key)
         self._days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         self._now = int(now.timestamp()) + 1
@@ -319,18 +348,22 @@ class _Calendar:
         )
 
     def timeline(self) -> CohortTimeline:
-        known = {name: 0 if set(some) & set(self._there) else None for name, some in DAY_FIGURES.items()}
         figures: dict[date, dict[str, int | None]] = {
-            day: {**dict.fromkeys(STAY_FIGURES, 0), **known} for day in self._days
+            day: dict.fromkeys((*STAY_FIGURES, *DAY_FIGURES), 0) for day in self._days
         }
+        channels: set[str] = set()
         for day, *numbers in self._stay_rows():
             figures[day] |= {name: int(one) for name, one in zip(STAY_FIGURES, numbers, strict=True)}
         with self._measured.prepared():
             for first in range(0, len(self._days) if self._there else 0, DAYS_AT_ONCE):
-                for day, figure, users in self._day_rows(self._days[first : first + DAYS_AT_ONCE]):
-                    figures[day][figure] = int(users)
+                for day, told, users in self._day_rows(self._days[first : first + DAYS_AT_ONCE]):
+                    if told in DAY_FIGURES:
+                        figures[day][told] = int(users)
+                    else:
+                        channels.add(told)
+        unknown = dict.fromkeys(DAY_FIGURES.keys() - known_figures(self._there, channels))
         return CohortTimeline(
-            days=[CohortDay(day=day, figures=figures[day]) for day in self._days],
+            days=[CohortDay(day=day, figures=figures[day] | unknown) for day in self._days],
             missing=self._missing,
             notes=self._measured.notes,
         )
@@ -348,22 +381,19 @@ class _Calendar:
         return self._session.rows(_STAYS.format(days=days, stays=stays), params)
 
     def _day_rows(self, days: Sequence[date]) -> list[tuple[Any, ...]]:
-        """Return day, figure and users of some days that follow each other."""
+        """Return day, figure or channel, and users of some days that follow each other."""
         source = self._measured.stage_life(
             self._there, self._starts(days[0]), min(self._starts(days[-1] + _DAY), self._now)
         )
-        told = ", ".join(
-            f"('{table}', '{name}')"
-            for name, tables in DAY_FIGURES.items()
-            for table in tables
-            if table in self._there
-        )
+        tells = [(table, name) for name, tables in DAY_FIGURES.items() for table in tables]
+        tells += [(table, channel) for table in self._there if (channel := LIFE[table].channel)]
+        told = ", ".join(f"('{table}', '{what}')" for table, what in tells if table in self._there)
         stays, params = self._stays
         period = f"{self._starts(self._days[0])} AND START_AT < {self._starts(self._days[-1] + _DAY)}"
         return self._session.rows(
-            f"SELECT {self._measured.day('s.MOMENT')} AS DAY, m.FIGURE, "
+            f"SELECT {self._measured.day('s.MOMENT')} AS DAY, m.TELLS, "
             f"COUNT(DISTINCT p.ID_KIND || ':' || p.USER_ID) FROM {source} "
-            f"INNER JOIN (VALUES {told}) m (SRC, FIGURE) ON m.SRC = s.SRC "
+            f"INNER JOIN (VALUES {told}) m (SRC, TELLS) ON m.SRC = s.SRC "
             f"INNER JOIN (SELECT DISTINCT ID_KIND, USER_ID FROM ({stays}) t WHERE END_AT >= {period}) c "
             "ON c.ID_KIND = p.ID_KIND AND c.USER_ID = p.USER_ID GROUP BY 1, 2",
             params,

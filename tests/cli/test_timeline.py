@@ -103,8 +103,9 @@ def test_the_days_of_the_file_bound_no_life(asked: Asked) -> None:
     assert code == 0, err
     assert len(json.loads(out)["moments"]) == 4
     later = (today + timedelta(days=1)).isoformat()
-    code, out, _ = asked("--user", "ann", "--since", later, "--json")
-    assert json.loads(out)["moments"] == []
+    code, out, err = asked("--user", "ann", "--since", later, "--json")
+    assert (code, out) == (1, "")
+    assert f"the first day, {later}, is still to come" in err
     code, _, err = asked("--timeline", "--until", today.isoformat())
     assert code == 2
     assert (
@@ -149,6 +150,20 @@ def test_the_days_of_the_cohort(asked: Asked) -> None:
     # No message is told to have been opened where no table tells it.
     assert line.split()[1:3] == ["2", "-"]
     assert "?" in line
+
+
+def test_a_cohort_that_was_never_imported_is_told_and_no_table_of_dashes(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--share", asked.share, "--app-group-id", APP_GROUP]
+    assert main(["impact", "vip", *where, "--timeline"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "No import has ever brought anybody of cohort 'vip' into workspace" in err
+    assert main(["impact", "vip", *where, "--user", "ann"]) == 0
+    out, _ = capsys.readouterr()
+    assert "purchase" in out
+    assert "No stay is told: no import has ever brought anybody of cohort 'vip'" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ OTHERS: Final = {
     "CAMPAIGNS_REVENUE": "revenue credited",
     "CANVAS_REVENUE": "revenue credited",
     "BEHAVIORS_SUBSCRIPTION_GLOBALSTATECHANGE": "opted out",
-    "BEHAVIORS_SUBSCRIPTIONGROUP_STATECHANGE": "opted out",
+    "BEHAVIORS_SUBSCRIPTIONGROUP_STATECHANGE": "opted out of a group",
 }
 
 FIRST, LAST = (

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_kubit_braze.core.impact.life import DAY_FIGURES, LIFE, STAY_FIGURES
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE, ImpactQuestion
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
+from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
 from airflow_provider_kubit_braze.warehouse.timeline import cohort_timeline, user_timeline
@@ -311,6 +312,88 @@ def test_what_a_share_lacks_is_named_and_the_rest_is_told(warehouse: Warehouse) 
     [day] = days.days
     assert (day.figures["purchase"], day.figures["event"], day.figures["session"]) == (None, 0, 1)
     assert "purchase: the share lacks table USERS_BEHAVIORS_PURCHASE_SHARED." in days.missing
+
+
+EMAIL = ("USERS_MESSAGES_EMAIL_SEND_SHARED", "USERS_MESSAGES_EMAIL_DELIVERY_SHARED")
+PUSH = tuple(
+    f"USERS_MESSAGES_PUSHNOTIFICATION_{one}_SHARED" for one in ("SEND", "OPEN", "INFLUENCEDOPEN", "BOUNCE")
+)
+OPT_OUTS = tuple(
+    f"USERS_{one}_SHARED"
+    for one in (
+        "MESSAGES_EMAIL_UNSUBSCRIBE",
+        "MESSAGES_EMAIL_MARKASSPAM",
+        "BEHAVIORS_SUBSCRIPTION_GLOBALSTATECHANGE",
+        "BEHAVIORS_SUBSCRIPTIONGROUP_STATECHANGE",
+    )
+)
+MESSAGE_FIGURES = ("reached", "seen", "clicked", "opted_out")
+
+
+@pytest.mark.parametrize(
+    ("there", "sent", "wanted"),
+    [
+        # What the share has of push says nothing of who opened a mail.
+        ((*EMAIL, *PUSH, *OPT_OUTS), ["EMAIL_SEND"], (1, None, None, 0)),
+        ((*EMAIL, *PUSH, *OPT_OUTS), ["EMAIL_SEND", "PUSHNOTIFICATION_SEND"], (1, None, None, 0)),
+        ((*EMAIL, *PUSH, *OPT_OUTS), ["PUSHNOTIFICATION_SEND", "PUSHNOTIFICATION_OPEN"], (1, 1, 1, 0)),
+        ((*EMAIL, *PUSH, *OPT_OUTS), [], (0, 0, 0, 0)),
+        # A direct open is told and one that the push brought about is not.
+        ((*PUSH[:2], *OPT_OUTS), ["PUSHNOTIFICATION_SEND", "PUSHNOTIFICATION_OPEN"], (1, None, 1, 0)),
+        # That mails were sent is known from their deliveries, and not how many were reached.
+        ((EMAIL[1], *PUSH, *OPT_OUTS), ["EMAIL_DELIVERY"], (None, None, None, 0)),
+        ((*EMAIL, *PUSH, *OPT_OUTS[2:]), ["EMAIL_SEND"], (1, None, None, None)),
+        ((*EMAIL, *PUSH, *OPT_OUTS[2:]), ["PUSHNOTIFICATION_SEND"], (1, 0, 0, 0)),
+        ((*EMAIL, *PUSH, *OPT_OUTS[:3]), ["PUSHNOTIFICATION_SEND"], (1, 0, 0, None)),
+        ((), [], (None, None, None, None)),
+    ],
+)
+def test_a_figure_is_known_where_all_tables_of_the_channels_that_were_used_are_there(
+    warehouse: Warehouse, there: tuple[str, ...], sent: list[str], wanted: tuple[int | None, ...]
+) -> None:
+    lives = Lives(warehouse, [*there, "USERS_BEHAVIORS_APP_SESSIONSTART_SHARED"])
+    lives.stay("ann", "03 00:00")
+    for table in sent:
+        lives.row(f"MESSAGES_{table}", "ann", "04 10:00", **SPRING)
+    found = lives.days(since=date(2026, 3, 4), until=date(2026, 3, 5)).days
+    for name, of_first in zip(MESSAGE_FIGURES, wanted, strict=True):
+        of_second = None if of_first is None else 0
+        assert [one.figures[name] for one in found] == [of_first, of_second], name
+
+
+def test_the_ends_of_all_subscriptions_and_of_one_are_named_apart(warehouse: Warehouse) -> None:
+    found = Lives(warehouse, OPT_OUTS[:3]).user("ann")
+    assert [one for one in found.missing if "opted out" in one] == [
+        f"opted out of a group: the share lacks table {OPT_OUTS[3]}."
+    ]
+
+
+def test_the_days_of_a_cohort_that_was_never_imported_are_refused(warehouse: Warehouse) -> None:
+    lives = Lives(warehouse)
+    warehouse.stay("ann", cohort_id="another")
+    wanted = f"anybody of cohort '{COHORT}' into workspace {WORKSPACE}, so it has no days to tell"
+    with pytest.raises(NeverImportedError, match=wanted):
+        lives.days()
+
+
+def test_a_life_beside_a_cohort_that_was_never_imported_is_told_with_a_note(warehouse: Warehouse) -> None:
+    lives = Lives(warehouse)
+    warehouse.stay("ann", cohort_id="another")
+    lives.row("BEHAVIORS_APP_SESSIONSTART", "ann", "04 10:00")
+    found = lives.user("ann")
+    assert told(found) == ["04 10:00 session"]
+    [note] = found.notes
+    assert note.startswith(f"No stay is told: no import has ever brought anybody of cohort '{COHORT}' into")
+    lives.stay("bob", "04 00:00")
+    assert list(lives.user("ann").notes) == []
+
+
+def test_days_that_are_still_to_come_have_no_life(lives: Lives) -> None:
+    with pytest.raises(CohortConfigError, match="the first day, 2026-03-13, is still to come"):
+        lives.user("ann", since=date(2026, 3, 13))
+    with pytest.raises(CohortConfigError, match="the first day, 2026-03-12, is still to come"):
+        lives.user("ann", since=date(2026, 3, 12), timezone="America/New_York")
+    assert told(lives.user("ann", since=date(2026, 3, 12))) == []
 
 
 def test_nobody_is_named_in_the_log(lives: Lives, caplog: pytest.LogCaptureFixture) -> None:

@@ -101,7 +101,7 @@ _AFTERWARDS: Final = {
     "CAMPAIGNS_REVENUE": "revenue credited",
     "CANVAS_REVENUE": "revenue credited",
     "BEHAVIORS_SUBSCRIPTION_GLOBALSTATECHANGE": "opted out",
-    "BEHAVIORS_SUBSCRIPTIONGROUP_STATECHANGE": "opted out",
+    "BEHAVIORS_SUBSCRIPTIONGROUP_STATECHANGE": "opted out of a group",
 }
 
 #: Table -> what its rows tell, in the order in which things of one second happened.
@@ -138,6 +138,11 @@ DAY_FIGURES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+#: Channel -> the tables that show that it was used where the share lacks whom it reached.
+_STAND_INS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {channel: _tables_of("delivered", channel) for channel in _OF_CHANNELS}
+)
+
 #: What the ledger says of a day.
 STAY_FIGURES: Final = ("members", "held_out", "entered", "left")
 
@@ -159,6 +164,33 @@ def split_tables(there: Mapping[str, Collection[str]], tables: Sequence[str]) ->
         else:
             found.append(table)
     return found, missing
+
+
+def stand_ins(there: Collection[str]) -> list[str]:
+    """Return the tables that are read only to see in which channels something was sent.
+
+    :param there: the tables that the share has.
+    """
+    return [
+        table
+        for channel, tables in _STAND_INS.items()
+        if not set(_tables_of("reached", channel)) <= set(there)
+        for table in tables
+    ]
+
+
+def known_figures(there: Collection[str], channels: Collection[str]) -> set[str]:
+    """Return those of ``DAY_FIGURES`` that can be told: with a table lacking, what is counted would be too small.
+
+    :param there: the tables that the share has.
+    :param channels: those in which anything was sent; nothing is missed in the others.
+    """
+    return {
+        name
+        for name, tables in DAY_FIGURES.items()
+        if any(table in there for table in tables)
+        and all(table in there for table in tables if LIFE[table].channel in ("", *channels))
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

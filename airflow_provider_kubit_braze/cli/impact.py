@@ -17,7 +17,7 @@ from airflow_provider_kubit_braze.cli.screen import (
 from airflow_provider_kubit_braze.connections import snowflake_connection
 from airflow_provider_kubit_braze.core.braze_target import parse_share
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
-from airflow_provider_kubit_braze.core.share_figures import judge
+from airflow_provider_kubit_braze.core.share_figures import FIGURES, Figure, Need, judge
 from airflow_provider_kubit_braze.core.source import parse_conn_id
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.warehouse.session import Session
@@ -32,6 +32,26 @@ if TYPE_CHECKING:
 
 # Told in a line, as no channel has them.
 _BESIDES: Final = ("life of a user", "identity", "names")
+
+#: What else has names -> the table that has them, and the column with the ids; without it, the ids are shown.
+_NAMED: Final = {
+    "campaign variations": ("SNAPSHOTS_CAMPAIGN_MESSAGE_VARIATION_SHARED", "API_ID"),
+    "Canvas variations": ("SNAPSHOTS_CANVAS_VARIATION_SHARED", "API_ID"),
+    "experiment steps": ("SNAPSHOTS_EXPERIMENT_STEP_SHARED", "API_STEP_ID"),
+}
+_NAMES: Final = tuple(
+    Figure("names", scope, (Need(table, (column, "NAME", "TIME", "APP_GROUP_ID"), {}),))
+    for scope, (table, column) in _NAMED.items()
+)
+
+#: How the names of tables begin that are listed together; the first that fits.
+_GROUPS: Final = (
+    *(f"USERS_{one}_" for one in ("MESSAGES", "BEHAVIORS", "CAMPAIGNS", "CANVAS")),
+    "USERS_",
+    "CHANGELOGS_",
+    "SNAPSHOTS_",
+)
+_SHARED: Final = "_SHARED"
 
 #: What is asked of a measurement, and not of a share.
 _OF_MEASURING: Final = (
@@ -100,15 +120,15 @@ def _check(arguments: argparse.Namespace) -> int:
         raise WrongUseError(str(error)) from None
     with closing(Session(snowflake_connection(conn_id), tag={"app": "kubit_braze"})) as session:
         inventory = read_inventory(session, share)
-    verdicts = judge(inventory.columns)
+    verdicts, names = judge(inventory.columns), judge(inventory.columns, _NAMES)
     if arguments.json:
-        print_json(_as_dict(inventory, verdicts))
+        print_json(_as_dict(inventory, verdicts, names))
     else:
-        _print(inventory, verdicts)
+        _print(inventory, verdicts, names)
     return 0 if all(one.possible for one in verdicts) else 1
 
 
-def _as_dict(inventory: Inventory, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _as_dict(inventory: Inventory, verdicts: Sequence[Verdict], names: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "share": inventory.share,
         "tables": {
@@ -129,20 +149,40 @@ def _as_dict(inventory: Inventory, verdicts: Sequence[Verdict]) -> dict[str, Any
             }
             for one in verdicts
         ],
+        "names": [
+            {"of": one.figure.scope, "known": one.possible, "missing": list(one.missing)} for one in names
+        ],
     }
 
 
-def _print(inventory: Inventory, verdicts: Sequence[Verdict]) -> None:
+def _in_groups(tables: Sequence[str]) -> str:
+    """Return names of tables, those that begin alike in a line, without what they have in common."""
+    groups: dict[str, list[str]] = {}
+    for table in tables:
+        groups.setdefault(next((one for one in _GROUPS if table.startswith(one)), ""), []).append(table)
+    return "\n".join(
+        f"{start}..{_SHARED}: " + ", ".join(one.removeprefix(start).removesuffix(_SHARED) for one in some)
+        if len(some) > 1
+        else some[0]
+        for start, some in groups.items()
+    )
+
+
+def _print(inventory: Inventory, verdicts: Sequence[Verdict], names: Sequence[Verdict]) -> None:
     out = screen()
     there = len(catalogue()) - len(inventory.missing_tables)
     out.print(
         f"{inventory.share}: {there} of the {len(catalogue())} tables that Braze documents", style="bold"
     )
     besides = [one for one in verdicts if one.figure.name in _BESIDES]
+    read = {need.table for figure in (*FIGURES, *_NAMES) for need in figure.needs}
+    missing = inventory.missing_tables
     lacking = {table: ", ".join(names) for table, names in inventory.missing_columns.items()}
     print_facts(
         out,
         [
+            ("missing tables", _in_groups([one for one in missing if one in read])),
+            ("missing, in no figure", _in_groups([one for one in missing if one not in read])),
             ("missing columns", "\n".join(f"{table}: {names}" for table, names in lacking.items())),
             ("not known here", ", ".join(inventory.unknown_tables)),
             *(
@@ -153,7 +193,9 @@ def _print(inventory: Inventory, verdicts: Sequence[Verdict]) -> None:
                 (
                     name,
                     ", ".join(
-                        one.figure.scope for one in besides if one.possible and one.figure.name == name
+                        one.figure.scope
+                        for one in (*besides, *names)
+                        if one.possible and one.figure.name == name
                     ),
                 )
                 for name in _BESIDES
@@ -175,6 +217,11 @@ def _print(inventory: Inventory, verdicts: Sequence[Verdict]) -> None:
     for one in verdicts:
         if not one.possible:
             print_sentence(out, one.sentence, style="yellow")
+    for one in names:
+        if not one.possible:
+            lacks = " and ".join(one.missing)
+            said = f"{one.figure.words}: shown by their ids, as the share lacks {lacks}."
+            print_sentence(out, said, style="yellow")
     for one in verdicts:
         if one.possible and one.limits:
             print_sentence(out, one.sentence, style="dim")

@@ -61,6 +61,8 @@ def test_what_people_see(connection: SnowflakeConnection, capsys: pytest.Capture
     assert code == 0
     assert f"{SHARE}: 104 of the 104 tables that Braze documents" in text
     assert "match and verify ask the API" in text
+    assert "missing" not in text
+    assert "campaigns, Canvases, campaign variations, Canvas variations, experiment steps" in text
     [line] = [one for one in text.splitlines() if one.startswith("email")]
     assert line.split() == ["email", *["yes"] * 5]
     assert "clicked, RCS: not of Canvases." in text
@@ -99,6 +101,58 @@ def test_half_a_share_yields_what_it_can_and_names_what_it_cannot(
                 in text
             )
     assert f"column CURRENCY of {purchases}" in text
+
+
+def test_each_missing_table_is_named_in_groups_and_whether_a_figure_needs_it(
+    connection: SnowflakeConnection, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = "BRAZE_SHARE_DB.SHORT_OF_A_FEW"
+    without = [
+        "USERS_MESSAGES_EMAIL_OPEN_SHARED",
+        "USERS_MESSAGES_SMS_SEND_SHARED",
+        "USERS_CANVAS_REVENUE_SHARED",
+        "USERS_MESSAGES_EMAIL_ABORT_SHARED",
+        "USERS_MESSAGES_NEWSFEEDCARD_CLICK_SHARED",
+        "USERS_USERDELETEREQUEST_SHARED",
+    ]
+    make_share_tables(connection, share, without=without)
+    _, text = check(capsys, share=share)
+    lines = text.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("missing tables"))
+    assert [line.strip() for line in lines[at : at + 4]] == [
+        "missing tables               USERS_CANVAS_REVENUE_SHARED",
+        "USERS_MESSAGES_.._SHARED: EMAIL_OPEN, SMS_SEND",
+        "missing, in no figure        USERS_MESSAGES_.._SHARED: EMAIL_ABORT, NEWSFEEDCARD_CLICK",
+        "USERS_USERDELETEREQUEST_SHARED",
+    ]
+    monkeypatch.setenv("COLUMNS", "70")
+    _, narrow = check(capsys, share=share)
+    assert max(map(len, narrow.splitlines())) <= 70
+
+
+def test_where_names_are_missing_it_is_said_what_is_shown_by_its_id(
+    connection: SnowflakeConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = "BRAZE_SHARE_DB.NAMELESS"
+    variations, steps = "SNAPSHOTS_CANVAS_VARIATION_SHARED", "SNAPSHOTS_EXPERIMENT_STEP_SHARED"
+    make_share_tables(connection, share, without=[variations])
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {share}.{steps} DROP COLUMN NAME")
+    code, text = check(capsys, share=share)
+    # It is no figure that is missing.
+    assert code == 0
+    [names] = [line for line in text.splitlines() if line.startswith("names  ")]
+    assert names.endswith("  campaigns, Canvases, campaign variations")
+    said = "shown by their ids, as the share lacks"
+    assert f"names, Canvas variations: {said} table {variations}." in text
+    assert f"names, experiment steps: {said} column NAME of {steps}." in text
+    _, text = check(capsys, "--json", share=share)
+    known = {one["of"]: (one["known"], one["missing"]) for one in json.loads(text)["names"]}
+    assert known == {
+        "campaign variations": (True, []),
+        "Canvas variations": (False, [f"table {variations}"]),
+        "experiment steps": (False, [f"column NAME of {steps}"]),
+    }
 
 
 def test_a_share_that_is_not_there_is_answered_with_the_sql_that_makes_it(

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import re
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from snowflake.connector.errors import OperationalError, ProgrammingError
 
+from airflow_provider_kubit_braze.core.impact.figures import ControlKind
+from airflow_provider_kubit_braze.core.impact.findings import Verdict
+from airflow_provider_kubit_braze.core.impact.tellings import Tellings
+from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.exceptions import StatementBrokenOffError, StateSchemaError
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
@@ -187,3 +194,42 @@ def test_several_imports_may_meet_at_the_first_use(kubit_braze_sandbox: Sandbox,
 
     assert errors == []
     assert tables_in(bare_warehouse.session, bare_warehouse.schema) == NAMES
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "impact.md"
+
+
+def documented(table: str) -> dict[str, str]:
+    """Return column -> what the document says of it, in the document's order."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    [rows] = re.findall(rf"^\| column of `{table}` \|.*\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    cells = (re.fullmatch(r"\| (.+?) \| (.+) \|", row) for row in rows.splitlines())
+    return {name: one[2] for one in cells if one for name in re.findall("`([A-Z_]+)`", one[1])}
+
+
+@pytest.mark.parametrize("table", ["IMPACT_DAILY", "IMPACT_SUMMARY"])
+def test_the_document_has_the_columns_of_the_tables_of_an_impact(
+    kubit_braze_clean_sandbox: Sandbox, table: str
+) -> None:
+    tables = Tables("KUBIT_DOCUMENTED")
+    with closing(Session(kubit_braze_clean_sandbox.connect(), tag={"app": "tests"})) as session:
+        ensure_tables(session, tables)
+        sql = (
+            "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
+            "ORDER BY ORDINAL_POSITION"
+        )
+        there = [name for (name,) in session.rows(sql, (tables.schema, table))]
+        [example] = re.findall(r"```sql\n(SELECT .*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+        assert session.rows(example.replace("KUBIT_BRAZE.", f"{tables.schema}.")) == []
+    assert list(documented(table)) == there
+
+
+def test_the_document_has_every_word_that_those_columns_hold() -> None:
+    columns = documented("IMPACT_SUMMARY")
+
+    def words(column: str) -> set[str]:
+        return set(re.findall("`([^`]+)`", columns[column]))
+
+    assert words("CONTROL_KIND") == set(get_args(ControlKind))
+    assert words("CONVERSION_VERDICT") == set(Verdict)
+    assert words("CHANNEL") == {*Tellings(catalogue()).channels, "all"}

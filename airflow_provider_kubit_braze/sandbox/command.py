@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_kubit_braze.sandbox import campaign_command
 from airflow_provider_kubit_braze.sandbox.connections import SERVICES
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for service in SERVICES:
         parser.add_argument(f"--{service}-port", type=int, default=0, help="default: any free port")
+    about = "Run a campaign with a true effect in a sandbox that runs already, and say what is true of it."
+    commands = parser.add_subparsers(metavar="campaign")
+    campaign_command.add_arguments(commands.add_parser("campaign", help=about, description=about))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -176,14 +176,18 @@ def test_wrong_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
         (["history", "--help"], ["COHORT", "--limit", "--file", "--json", "--snowflake-conn-id"]),
         (["why", "--help"], ["USER", "--cohort", "--file", "--json", "--braze-conn-id"]),
         (["impact", "--help"], ["--check", "--share", "--json", "--snowflake-conn-id"]),
-        (["sandbox", "--help"], ["--with-cdnow", "--with-share", "--braze-port", "--directory"]),
+        (["sandbox", "--help"], ["--with-cdnow", "--with-share", "--braze-port", "--directory", "campaign"]),
+        (
+            ["sandbox", "campaign", "--help"],
+            ["--cohort", "--canvas", "--lift", "--seed", "--share", "--json"],
+        ),
         (
             ["undo", "--help"],
             ["COHORT", "--file", "--snowflake-conn-id", "--braze-conn-id", "--dry-run", "--yes"],
         ),
         (["retire", "--help"], ["COHORT", "--file", "--dry-run", "--yes", "--forget", "--workspace"]),
     ],
-    ids=["all", "validate", "preview", "history", "why", "impact", "sandbox", "undo", "retire"],
+    ids=["all", "validate", "preview", "history", "why", "impact", "sandbox", "campaign", "undo", "retire"],
 )
 def test_help_says_what_there_is(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: What counts, and how: with other rules, what was measured before means something else.
-_RULES: Final = 2
+_RULES: Final = 3
 
 #: Rows count as new for so long after they were last looked for: Braze writes when it has loaded a row without a time
 #: zone in some tables, and a row is seen only when its load has ended.

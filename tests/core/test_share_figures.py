@@ -82,17 +82,25 @@ def test_a_column_that_a_figure_cannot_do_without(column: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "limit"),
+    ("columns", "limit"),
     [
-        ("MACHINE_OPEN", "with opens by machines among them"),
-        ("CANVAS_API_ID", "not of Canvases"),
-        ("EXTERNAL_USER_ID", "only of users that the ledger knows by braze_id"),
+        (("MACHINE_OPEN",), "with opens by machines among them"),
+        (("CANVAS_API_ID", "CANVAS_VARIATION_API_ID"), "not of Canvases"),
+        (("EXTERNAL_USER_ID",), "only of users that the ledger knows by braze_id"),
     ],
 )
-def test_a_column_that_makes_a_figure_finer(column: str, limit: str) -> None:
-    found = verdict("seen", "email", share(**{OPEN: (column,)}))
+def test_a_column_that_makes_a_figure_finer(columns: tuple[str, ...], limit: str) -> None:
+    found = verdict("seen", "email", share(**{OPEN: columns}))
     assert (found.possible, found.limits) == (True, (limit,))
     assert found.sentence == f"seen, email: {limit}."
+
+
+def test_rows_that_name_the_variation_alone_are_of_a_canvas_by_who_got_into_it() -> None:
+    """As Braze's own of RCS do."""
+    entries = "USERS_CANVAS_ENTRY_SHARED"
+    assert verdict("reached", "RCS", share()).limits == ()
+    for there in (share(**{entries: None}), share(**{entries: ("CANVAS_VARIATION_API_ID",)})):
+        assert verdict("reached", "RCS", there).limits == ("not of Canvases",)
 
 
 def test_a_twin_with_the_archive_stands_in_for_a_table() -> None:

@@ -91,6 +91,7 @@ class _TriggerOperator(BaseOperator):
         self.send_id = send_id
         self.create_send_id = create_send_id
         self.send_at = send_at
+        self._is_scheduled = send_at is not None
         self.in_local_time = in_local_time
         self.at_optimal_time = at_optimal_time
         self.snowflake_conn_id = snowflake_conn_id
@@ -143,6 +144,12 @@ class _TriggerOperator(BaseOperator):
         self._check_options()
         check_audience(broadcast=self.broadcast, recipients=self.recipients)
         send_at = self._known("send_at", None, now=now)
+        if self._is_scheduled and not (now or send_at):
+            raise CohortConfigError(
+                "it came out empty, and the message would go out at once",
+                fix="have the template or the task give a moment, or leave the task out that day",
+                field="send_at",
+            )
         if send_at is not None:
             send_at = SendAt.read(
                 send_at, in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time

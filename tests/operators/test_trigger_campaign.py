@@ -612,6 +612,18 @@ def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> Non
     assert world.run(**late)["members"] == 2
 
 
+@pytest.mark.parametrize("rendered", [None, ""])
+def test_a_moment_that_came_out_empty_does_not_mean_at_once(world: World, rendered: str | None) -> None:
+    task = TriggerCohortCampaignOperator(
+        task_id="send", campaign_id=DEFAULT_CAMPAIGN, cohort=COHORT, broadcast=True, send_at="{{ params.at }}"
+    )
+    # As Airflow renders what a task or a native template gives.
+    task.send_at = rendered
+    with pytest.raises(AirflowFailException, match=r"^cohort 'vips', field 'send_at': it came out empty"):
+        world.run(task)
+    assert world.braze.triggered() == []
+
+
 # -- while the DAG file is parsed -----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,9 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_0_PLUS
+from airflow_provider_kubit_braze.core.cohort import check_cohort_id
+from airflow_provider_kubit_braze.core.part import show, told_of
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -18,6 +21,7 @@ def cohort_asset(cohort_id: str, conn_id: str) -> Asset:
 
     :param cohort_id: the cohort's id.
     :param conn_id: the connection to Braze. Characters that a host name cannot hold are percent-encoded.
+    :raises CohortConfigError: when it is no cohort's id, or no connection: a DAG would wait for it for ever.
     """
     return _asset("cohort", cohort_id, conn_id)
 
@@ -27,11 +31,22 @@ def impact_asset(cohort_id: str, conn_id: str) -> Asset:
 
     :param cohort_id: the cohort's id.
     :param conn_id: the connection to Braze.
+    :raises CohortConfigError: as for ``cohort_asset``.
     """
     return _asset("impact", cohort_id, conn_id)
 
 
 def _asset(kind: str, cohort_id: str, conn_id: str) -> Asset:
+    with told_of(under="cohort_id"):
+        check_cohort_id(cohort_id)
+    given: object = conn_id
+    if not isinstance(given, str) or not given.strip():
+        raise CohortConfigError(
+            f"{show(given)} is no connection",
+            fix="write the id of the connection to Braze, such as kubit_braze_default",
+            cohort=cohort_id,
+            field="conn_id",
+        )
     uri = f"braze://{quote(conn_id, safe='')}/{kind}/{quote(cohort_id, safe='')}"
     # Before Airflow 3 assets are datasets and have no name.
     return Asset(name=f"braze_{kind}_{cohort_id}", uri=uri) if AIRFLOW_V_3_0_PLUS else Asset(uri=uri)

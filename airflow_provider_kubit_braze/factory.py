@@ -27,6 +27,7 @@ from airflow_provider_kubit_braze.core.schedule import Schedule
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
 from airflow_provider_kubit_braze.operators.cohort_impact import CohortImpactOperator
 from airflow_provider_kubit_braze.operators.cohort_to_braze import CohortToBrazeOperator
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort
 from airflow_provider_kubit_braze.operators.notify import NotifyImportOperator
 from airflow_provider_kubit_braze.operators.sharded import (
     PLAN_TASK_ID,
@@ -103,7 +104,7 @@ def load_cohort_dags(
 
 
 def cohort_dag(
-    cohort: Cohort,
+    cohort: Cohort | Mapping[str, Any],
     *,
     default_args: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
@@ -124,13 +125,14 @@ def cohort_dag(
             )
         )
 
-    :param cohort: the cohort.
+    :param cohort: the cohort, or a mapping of its fields.
     :param default_args: for every task; added to two retries with growing delay.
     :param tags: added to ``kubit-braze`` and ``cohort:<id>``.
     :param source: where the cohort is defined, for messages; default: this DAG file.
-    :raises CohortConfigError: when the same DAG file has a DAG of this cohort already, or mail is wanted and the SMTP
-        provider is not installed, or ``default_args`` has a ``start_date``.
+    :raises CohortConfigError: when it is no cohort, the same DAG file has a DAG of this cohort already, mail is wanted
+        and the SMTP provider is not installed, or ``default_args`` has a ``start_date``.
     """
+    cohort = given_cohort(cohort, taker="cohort_dag")
     _refuse_second_schedule(cohort, source)
     _refuse_mail_without_smtp(cohort, source)
     _refuse_start_date(cohort, source, default_args or {})
@@ -179,7 +181,7 @@ def cohort_dag(
 
 
 def impact_dag(
-    cohort: Cohort,
+    cohort: Cohort | Mapping[str, Any],
     *,
     default_args: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
@@ -187,12 +189,14 @@ def impact_dag(
 ) -> DAG:
     """Make the DAG that measures each day what campaigns did to a cohort.
 
-    :param cohort: the cohort, with ``impact``.
+    :param cohort: the cohort, with ``impact``, or a mapping of its fields.
     :param default_args: for its task; added to two retries with growing delay.
     :param tags: added to ``kubit-braze-impact`` and ``cohort:<id>``.
     :param source: where the cohort is defined, for messages; default: this DAG file.
-    :raises CohortConfigError: when the cohort says nothing of an impact, or ``default_args`` has a ``start_date``.
+    :raises CohortConfigError: when it is no cohort or says nothing of an impact, or ``default_args`` has a
+        ``start_date``.
     """
+    cohort = given_cohort(cohort, taker="impact_dag")
     if cohort.impact is None:
         raise CohortConfigError(
             "no impact is to be measured",

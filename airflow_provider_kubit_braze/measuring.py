@@ -307,7 +307,8 @@ class _Measurement:
             messages_left_out=left_out,
             missing=self._tellings.missing,
             limits=self._tellings.limits(
-                {part.channel for one in messages for part in one.channels if part.channel}
+                {part.channel for one in messages for part in one.channels if part.channel},
+                of_canvases=any(one.kind == "canvas" for one in messages),
             ),
             notes=[*self._days.notes, *self._notes],
         )

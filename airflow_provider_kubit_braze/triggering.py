@@ -12,7 +12,7 @@ from airflow_provider_kubit_braze.braze.campaigns import create_send_id, trigger
 from airflow_provider_kubit_braze.braze.client import BrazeClient
 from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.place import Place
-from airflow_provider_kubit_braze.exceptions import SendUncertainError
+from airflow_provider_kubit_braze.exceptions import BrazeError, BrazeRequestError, SendUncertainError
 from airflow_provider_kubit_braze.warehouse.sends import Sends, members_at
 from airflow_provider_kubit_braze.warehouse.session import Session, first_line
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
@@ -139,19 +139,19 @@ def trigger_campaign(
                     why=f"Run {found.run_id} of this DAG has sent this after the same import already, at "
                     f"{found.begun_at} UTC: nothing was sent. To send it again, start this DAG by hand."
                 )
-            return _earlier(found, request, key, tables)
+            return _earlier(found, request, key, sends)
         with BrazeClient(settings) as client:
-            answer = _send(client, request, sends, new_send_id=new_send_id)
+            answer = _send(client, request, sends, cohort_id=cohort_id, new_send_id=new_send_id)
         try:
             sends.end(answer)
         except Exception as error:
             # The row still says ``sending``, so that nobody sends again; how it ended must not be lost besides.
             log.error("How the send ended could not be recorded: %s", first_line(error))
     if answer.state == "unknown":
-        raise SendUncertainError(_uncertain(f"{answer.error}", request, sends.key, tables))
+        raise SendUncertainError(_uncertain(_ended(answer.error), request, cohort_id, sends.key, sends.table))
     if answer.error is not None:
-        raise answer.error
-    return CampaignSent(
+        raise _of_what(answer.error, request, cohort_id)
+    sent = CampaignSent(
         kind=request.kind,
         message_id=request.message_id,
         cohort_id=cohort_id,
@@ -164,26 +164,64 @@ def trigger_campaign(
         schedule_id=answer.schedule_id,
         scheduled_for=request.send_at.text if request.send_at else None,
     )
+    _tell(sent)
+    return sent
 
 
-def _send(client: BrazeClient, request: CampaignRequest, sends: Sends, *, new_send_id: bool) -> TriggerAnswer:
+def _tell(sent: CampaignSent) -> None:
+    to = f"the {sent.members:,} members of" if sent.broadcast else "the recipients who are in"
+    when = f"is scheduled for {sent.scheduled_for}" if sent.scheduled_for else "was triggered"
+    log.info(
+        "%s %s %s, to %s cohort %s that are in its segment; dispatch %s.",
+        in_words(sent.kind),
+        sent.message_id,
+        when,
+        to,
+        sent.cohort_id,
+        sent.dispatch_id,
+    )
+
+
+def _send(
+    client: BrazeClient, request: CampaignRequest, sends: Sends, *, cohort_id: str, new_send_id: bool
+) -> TriggerAnswer:
     if new_send_id and request.send_id is not None:
         try:
             create_send_id(client, campaign_id=request.message_id, send_id=request.send_id)
-        except Exception:
+        except Exception as error:
             sends.forget()
+            if isinstance(error, BrazeError):
+                raise _of_what(error, request, cohort_id) from None
             raise
     return trigger(client, request)
 
 
-def _earlier(found: Recorded, request: CampaignRequest, key: tuple[str, str], tables: Tables) -> CampaignSent:
+def _of_what(error: BrazeError, request: CampaignRequest, cohort_id: str) -> BrazeError:
+    """Return the same error with what was to be sent to whom: Braze's words do not say which id it does not know."""
+    unit = in_words(request.kind)
+    words = f"{_ended(error)} This was to send {unit} {request.message_id} to cohort {cohort_id}."
+    if isinstance(error, BrazeRequestError) and error.status == 400:
+        words += (
+            f" If Braze does not know that {unit}, copy the API identifier that Braze shows on the {unit}'s page, "
+            "not the id in the address."
+        )
+    return type(error)(words, status=error.status, unsent=error.unsent)
+
+
+def _ended(error: BrazeError | None) -> str:
+    """Return the words of an error as a sentence that others may follow; Braze's own end without a stop."""
+    words = str(error)
+    return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
+def _earlier(found: Recorded, request: CampaignRequest, key: tuple[str, str], sends: Sends) -> CampaignSent:
     """Return what an earlier try sent."""
     if found.state != "sent":
         said = (
             f"Try {found.try_number} of this task, in run {found.run_id}, began to send at {found.begun_at} UTC, and "
             "no answer is known."
         )
-        raise SendUncertainError(_uncertain(said, request, found.key, tables))
+        raise SendUncertainError(_uncertain(said, request, key[1], found.key, sends.table))
     log.warning(
         "Try %s of this task has sent this in this DAG run already, at %s UTC: it is not sent again. "
         "A new DAG run sends again.",
@@ -205,9 +243,9 @@ def _earlier(found: Recorded, request: CampaignRequest, key: tuple[str, str], ta
     )
 
 
-def _uncertain(said: str, request: CampaignRequest, send_key: str, tables: Tables) -> str:
+def _uncertain(said: str, request: CampaignRequest, cohort_id: str, send_key: str, table: str) -> str:
     quoted = send_key.replace("'", "''")
-    what = f"{in_words(request.kind)} {request.message_id}"
+    what = f"{in_words(request.kind)} {request.message_id} to cohort {cohort_id}"
     if request.send_at is not None:
         where = "GET /messages/scheduled_broadcasts lists what is scheduled"
     elif request.send_id is not None:
@@ -216,6 +254,6 @@ def _uncertain(said: str, request: CampaignRequest, send_key: str, tables: Table
         where = "its analytics in the dashboard show a send at that time"
     return (
         f"{said} So {what} may have been sent, and is not sent again. Look in Braze: {where}, and the dashboard's "
-        f"message activity log the request. If it was not sent, run UPDATE {tables.campaign_send} SET STATE = "
+        f"message activity log the request. If it was not sent, run UPDATE {table} SET STATE = "
         f"'not_sent' WHERE SEND_KEY = '{quoted}' and clear the task; if it was, set STATE = 'sent' and clear it."
     )

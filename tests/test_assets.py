@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_kubit_braze._compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_kubit_braze.assets import cohort_asset, impact_asset, sanitize_uri
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 
 def test_the_asset_is_named_after_the_cohort_and_found_by_connection_and_cohort() -> None:
@@ -17,6 +19,21 @@ def test_the_asset_is_named_after_the_cohort_and_found_by_connection_and_cohort(
 
 def test_a_connection_id_that_no_host_could_have_is_encoded() -> None:
     assert cohort_asset("a", "eu/growth:1").uri == "braze://eu%2Fgrowth%3A1/cohort/a"
+
+
+@pytest.mark.parametrize(
+    ("cohort_id", "conn_id", "said"),
+    [
+        ("P U", "x", "field 'cohort_id': 'P U' is not a cohort id; .+ such as p_u"),
+        ("{{ params.cohort }}", "x", "is not a cohort id"),
+        ("power_users", None, "cohort 'power_users', field 'conn_id': null is no connection"),
+        ("power_users", " ", "is no connection; write the id of the connection to Braze"),
+    ],
+)
+def test_an_asset_that_nothing_could_ever_update_is_refused(cohort_id: Any, conn_id: Any, said: str) -> None:
+    for make in (cohort_asset, impact_asset):
+        with pytest.raises(CohortConfigError, match=said):
+            make(cohort_id, conn_id)
 
 
 @pytest.mark.parametrize("uri", ["braze://growth/cohort/power_users", "braze://growth/impact/power_users"])

@@ -16,7 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
-from airflow_provider_kubit_braze.factory import cohort_dag, load_cohort_dags
+from airflow_provider_kubit_braze.factory import cohort_dag, impact_dag, load_cohort_dags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -620,3 +620,18 @@ def test_a_worker_hears_what_is_wrong_with_the_cohort_of_its_task(
 
     assert list(bag.dags) == []
     assert "cohort 'c4', field 'tags'" in bag.import_errors["cohorts/many.yaml"]
+
+
+@pytest.mark.parametrize(("make", "name"), [(cohort_dag, "cohort_dag"), (impact_dag, "impact_dag")])
+def test_a_mapping_is_a_cohort_too_and_anything_else_is_refused(make: Any, name: str) -> None:
+    fields = {
+        "id": "vip",
+        "source": {"table": "T"},
+        "identifiers": {"external_id": "U"},
+        "impact": {"source": "S.P", "app_group_id": "growth"},
+    }
+    assert "cohort:vip" in make(fields).tags
+    with pytest.raises(CohortConfigError, match=f"^{name} gets a cohort that is str; give a Cohort or a map"):
+        make("vip")
+    with pytest.raises(CohortConfigError, match=r"^cohort 'vip', field 'shard': unknown key"):
+        make({**fields, "shard": 2})

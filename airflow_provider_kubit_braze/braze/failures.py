@@ -87,7 +87,10 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
             "as http://127.0.0.1:<port>)."
         )
     if isinstance(error, requests.exceptions.ProxyError):
-        return BrazeEndpointError(f"The proxy on the way to {host} refuses: check HTTPS_PROXY and NO_PROXY.")
+        return BrazeEndpointError(
+            f"The proxy on the way to {host} refuses: check HTTPS_PROXY and NO_PROXY.",
+            unsent=any(map(_made_no_tunnel, causes)),
+        )
     if isinstance(error, requests.Timeout):
         return BrazeUnavailableError(
             f"Braze at {host} did not answer within {timeout:g} seconds.",
@@ -107,6 +110,19 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
         )
     return BrazeRequestError(
         f"The request to {host} could not be sent or its answer not read: {type(error).__name__}."
+    )
+
+
+def _made_no_tunnel(cause: BaseException) -> bool:
+    """Whether a proxy was not reached, or answered CONNECT with a refusal: the request goes out after that only."""
+    return _was_not_reached(cause) or (
+        isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed: ")
+    )
+
+
+def _was_not_reached(cause: BaseException) -> bool:
+    return isinstance(cause, socket.gaierror) or (
+        isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED
     )
 
 

@@ -8,17 +8,17 @@ fields are those of Braze's pages of ``/campaigns/trigger/send``, ``/canvas/trig
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_provider_kubit_braze.core.braze_target import parse_attribute
-from airflow_provider_kubit_braze.core.part import show
+from airflow_provider_kubit_braze.core.part import has_template, show
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 MessageKind = Literal["campaign", "canvas"]
 
@@ -35,6 +35,9 @@ FARTHEST: Final = timedelta(days=90)
 
 #: Bytes of ``canvas_entry_properties`` (Braze's page of ``/canvas/trigger/send``), in the stricter reading of KB.
 MAX_ENTRY_PROPERTIES: Final = 50_000
+
+#: Years that a message can go out in; moments at the ends of the calendar have no neighbours to reckon with.
+YEARS: Final = range(1970, 3000)
 
 # The last place on earth where a local time passes.
 _LAST_ZONE: Final = timedelta(hours=12)
@@ -86,7 +89,8 @@ class SendAt:
     :param time: with a time zone; without one for the two options, which take it as each user's own time.
     :param in_local_time: at that time where the user is.
     :param at_optimal_time: on that day, at the time Braze holds for best for the user.
-    :raises CohortConfigError: when a zone is missing, or given where Braze wants none.
+    :raises CohortConfigError: when an option is no switch, a zone is missing, or given where Braze wants none, or the
+        year is before 1970 or after 2999.
     """
 
     time: datetime
@@ -95,6 +99,13 @@ class SendAt:
 
     def __post_init__(self) -> None:
         """Refuse what Braze would take for another moment than its author."""
+        check_switches(in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time)
+        if self.time.year not in YEARS:
+            raise CohortConfigError(
+                f"{show(str(self.time))} is no moment that a message can go out at",
+                fix=f"name one within the next {FARTHEST.days} days",
+                field="send_at",
+            )
         if self._is_local and self.time.tzinfo is not None:
             raise CohortConfigError(
                 f"{show(str(self.time))} has a time zone, and local or optimal time has none",
@@ -250,10 +261,37 @@ class CampaignRequest:
         return content
 
 
+def as_properties(kind: str, properties: object) -> Mapping[str, Any] | None:
+    """Return the properties of a message, as an author, a template or another task gives them; None for none.
+
+    :param kind: ``campaign`` or ``canvas``, which call them otherwise.
+    :raises CohortConfigError: when they are no mapping.
+    """
+    if properties is None or isinstance(properties, Mapping):
+        return properties
+    raise CohortConfigError(
+        f"{show(properties)} is given, and the properties are not a mapping",
+        fix="write {name: value, ...}",
+        field=_FIELDS[kind].properties,
+    )
+
+
 def audience(attribute: str) -> dict[str, Any]:
     """Return the connected audience of everybody for whom ``attribute`` is true."""
     member = {"custom_attribute_name": attribute, "comparison": "equals", "value": True}
     return {"AND": [{"custom_attribute": member}]}
+
+
+def check_switches(**switches: object) -> None:
+    """See that each of these is True or False: a text such as "false" would count as True.
+
+    :raises CohortConfigError: for the first that is neither.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise CohortConfigError(
+                f"{show(value)} is no switch", fix="write True or False, without quotes", field=name
+            )
 
 
 def check_audience(*, broadcast: object, recipients: object) -> None:
@@ -261,10 +299,9 @@ def check_audience(*, broadcast: object, recipients: object) -> None:
 
     :raises CohortConfigError: when neither or both are given, or the recipients are not external ids.
     """
-    if not isinstance(broadcast, bool):
-        raise CohortConfigError(f"{show(broadcast)} is no switch", fix="write True", field="broadcast")
+    check_switches(broadcast=broadcast)
     users = () if recipients is None else recipients
-    if isinstance(users, str) or not isinstance(users, Collection):
+    if isinstance(users, str | Mapping) or not isinstance(users, Collection):
         raise CohortConfigError(
             f"{type(users).__name__} is given, which is no list of external ids",
             fix="write a list of texts; another task cannot give it, as XCom would show whom it names",
@@ -273,6 +310,13 @@ def check_audience(*, broadcast: object, recipients: object) -> None:
     if not all(isinstance(user, str) and user for user in users):
         raise CohortConfigError(
             "not all recipients are external ids", fix="write a list of texts", field="recipients"
+        )
+    if any(map(has_template, users)):
+        # Braze would look for a user of that name, find none, and say that all is well.
+        raise CohortConfigError(
+            "one of the recipients is a template, which this field does not take",
+            fix="write the external ids themselves; XCom and rendered fields would show whom they name",
+            field="recipients",
         )
     if broadcast and users:
         raise CohortConfigError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, CohortFilesError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
@@ -121,6 +124,26 @@ def all_of_cohort(error: CohortConfigError, cohort: object) -> CohortConfigError
     """
     known = cohort if isinstance(cohort, str) else None
     return one_or_all([placed(one, cohort=known) for one in each(error)])
+
+
+@contextmanager
+def told_of(cohort: object = None, *, under: str = "") -> Iterator[None]:
+    """Let the problems that are raised inside say whose they are.
+
+    :param cohort: the cohort's id; anything but text says nothing.
+    :param under: dotted name of the field that holds the problems' fields.
+    :raises CohortConfigError: the same problems, with their place.
+    """
+    try:
+        yield
+    except CohortConfigError as error:
+        placed_there = [placed(one, under=under) for one in each(error)]
+        raise all_of_cohort(one_or_all(placed_there), cohort) from None
+
+
+def has_template(text: str) -> bool:
+    """Return whether a text holds a Jinja template, which means something at run time only."""
+    return "{{" in text or "{%" in text
 
 
 def _problems(part: type[BaseModel], detail: ErrorDetails) -> list[CohortConfigError]:

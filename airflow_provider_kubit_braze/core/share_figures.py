@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 _EVENT: Final = ("ID", "USER_ID", "APP_GROUP_ID", "TIME")
 
 #: Column -> what cannot be said without it.
+NOT_OF_CANVASES: Final = "not of Canvases"
 _PERSON: Final = {"EXTERNAL_USER_ID": "only of users that the ledger knows by braze_id"}
 _OF_MESSAGE: Final = {
     **_PERSON,
-    "CANVAS_API_ID": "not of Canvases",
+    "CANVAS_API_ID": NOT_OF_CANVASES,
     "MESSAGE_VARIATION_API_ID": "not by variation",
 }
 _OF_CANVAS: Final = {**_PERSON, "CANVAS_VARIATION_API_ID": "not by variation"}
+_ENTRIES: Final = "USERS_CANVAS_ENTRY_SHARED"
 _MACHINES: Final = {"MACHINE_OPEN": "with opens by machines among them"}
 _BOTS: Final = {"IS_SUSPECTED_BOT_CLICK": "with clicks by bots among them"}
 
@@ -232,6 +234,24 @@ def judge(there: Mapping[str, Collection[str]], figures: Iterable[Figure] = FIGU
     return [_verdict(figure, there) for figure in figures]
 
 
+def canvases_by_variation(there: Mapping[str, Collection[str]], table: str) -> str | None:
+    """Return the table that tells which Canvas a variation is of, for rows that name the variation alone.
+
+    Those of RCS messages do so; Braze calls each variation something else, and everybody who gets into a Canvas has a
+    row that names both.
+
+    :param there: the tables that the share has, with their columns.
+    :param table: a table of the catalogue that the share has.
+    :return: its name in the share; None when the rows name the Canvas themselves, and when nothing tells it.
+    """
+    columns = there[table_in(there, table) or table]
+    entries = table_in(there, _ENTRIES)
+    names = {"CANVAS_API_ID", "CANVAS_VARIATION_API_ID"}
+    if entries is None or names.intersection(columns) != {"CANVAS_VARIATION_API_ID"}:
+        return None
+    return entries if names | {"APP_GROUP_ID", "TIME"} <= set(there[entries]) else None
+
+
 def _verdict(figure: Figure, there: Mapping[str, Collection[str]]) -> Verdict:
     missing: list[str] = []
     limits: list[str] = []
@@ -241,5 +261,10 @@ def _verdict(figure: Figure, there: Mapping[str, Collection[str]]) -> Verdict:
             missing.append(f"table {need.table}")
             continue
         missing += [f"column {column} of {table}" for column in need.columns if column not in there[table]]
-        limits += [said for column, said in need.finer.items() if column not in there[table]]
+        limits += [
+            said
+            for column, said in need.finer.items()
+            if column not in there[table]
+            and not (said == NOT_OF_CANVASES and canvases_by_variation(there, need.table))
+        ]
     return Verdict(figure, tuple(missing), tuple(dict.fromkeys(limits)))

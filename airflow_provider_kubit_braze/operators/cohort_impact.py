@@ -12,13 +12,13 @@ from airflow_provider_kubit_braze.core.cohort import Cohort, check_cohort_id
 from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
 from airflow_provider_kubit_braze.core.impact.report import in_short
 from airflow_provider_kubit_braze.core.limits import parse_share
-from airflow_provider_kubit_braze.core.part import all_of_cohort, placed
+from airflow_provider_kubit_braze.core.part import show, told_of
 from airflow_provider_kubit_braze.core.run import is_on
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
-from airflow_provider_kubit_braze.operators.cohorts import given_cohort
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort, id_of
 from airflow_provider_kubit_braze.operators.identity import task_identity
 from airflow_provider_kubit_braze.operators.reasons import reason_left
-from airflow_provider_kubit_braze.operators.switches import holds_template
+from airflow_provider_kubit_braze.operators.switches import comes_of_mapped, holds_template, refuse_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 IMPACT_KEY: Final = "impact"
 
 _QUESTION: Final = tuple(ImpactQuestion.model_fields)
+
+# Which messages are asked about; without either: all.
+_CHOICES: Final = ("campaigns", "canvases")
+
+# Airflow does not render these.
+_AS_WRITTEN: Final = ("holdout", "window", "timezone", "currency", "worth")
 
 
 class CohortImpactOperator(BaseOperator):
@@ -57,7 +63,8 @@ class CohortImpactOperator(BaseOperator):
         are not checked.
     :param source: schema with the data share (templated), such as ``BRAZE_SHARE.PUBLIC``.
     :param app_group_id: which rows of the share are the workspace's (templated).
-    :param campaigns: API identifiers of campaigns (templated); with no Canvases either: all of both.
+    :param campaigns: API identifiers of campaigns (templated); with no Canvases either: all of both, but not where a
+        template or a task was to name them and names none.
     :param canvases: API identifiers of Canvases (templated).
     :param goal: what counts as a conversion of both groups (templated): ``purchase``, or the name of a custom event.
     :param window: how long after a message what users do is credited to it, such as ``"7d"``.
@@ -130,17 +137,21 @@ class CohortImpactOperator(BaseOperator):
         self.full_refresh = full_refresh
         self.snowflake_conn_id = snowflake_conn_id
         self.braze_conn_id = braze_conn_id
+        is_mapped = comes_of_mapped(self)
+        # None of a mapped task may well be its author's.
+        self._chosen_later = tuple(
+            name
+            for name, value in (("campaigns", campaigns), ("canvases", canvases))
+            if holds_template(value) or (is_mapped and value is not None)
+        )
+        if is_mapped:
+            return
         # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
-        try:
+        with told_of(id_of(cohort, cohort_id)):
             self.the_question(now=True)
             self.the_holdout()
-        except CohortConfigError as error:
-            raise all_of_cohort(error, self._cohort_id()) from None
-        if not holds_template(full_refresh):
-            is_on("full_refresh", full_refresh)
-
-    def _cohort_id(self) -> str | None:
-        return self.cohort.id if isinstance(self.cohort, Cohort) else self.cohort_id
+            if not holds_template(full_refresh):
+                is_on("full_refresh", full_refresh)
 
     def the_cohort(self) -> Cohort | None:
         """Return the cohort, None when only its id is given.
@@ -153,12 +164,12 @@ class CohortImpactOperator(BaseOperator):
             )
         if self.cohort is None:
             if not holds_template(self.cohort_id):
-                try:
+                with told_of(under="cohort_id"):
                     check_cohort_id(self.cohort_id)
-                except CohortConfigError as error:
-                    raise placed(error, under="cohort_id") from None
             return None
-        return given_cohort(self.cohort, task_id=self.task_id, otherwise=", or the cohort's id as cohort_id")
+        return given_cohort(
+            self.cohort, taker=f"task {self.task_id!r}", otherwise=", or the cohort's id as cohort_id"
+        )
 
     def the_question(self, *, now: bool = False) -> ImpactQuestion:
         """Return what is asked.
@@ -166,6 +177,7 @@ class CohortImpactOperator(BaseOperator):
         :param now: leave out what templates say, so that the rest can be judged while the file is parsed.
         :raises CohortConfigError: when it is no question.
         """
+        refuse_templates(self, _AS_WRITTEN)
         cohort = self.the_cohort()
         said: dict[str, Any] = {}
         if cohort is not None:
@@ -176,8 +188,14 @@ class CohortImpactOperator(BaseOperator):
                 else {"source": cohort.braze.share, "app_group_id": cohort.braze.app_group_id}
             )
         given = {name: getattr(self, name) for name in _QUESTION}
+        if not now:
+            self._refuse_nothing_chosen(given)
         # An empty text is what a template leaves that has nothing to say.
-        said |= {name: value for name, value in given.items() if value not in (None, "")}
+        said |= {
+            name: value
+            for name, value in given.items()
+            if value is not None and (value != "" or name in _CHOICES)
+        }
         if now:
             # What is required and not known yet stands for itself.
             known = {"source": "DATABASE.SCHEMA", "app_group_id": "later"}
@@ -187,16 +205,25 @@ class CohortImpactOperator(BaseOperator):
             }
         return ImpactQuestion(**{name: value for name, value in said.items() if value is not None})
 
+    def _refuse_nothing_chosen(self, given: Mapping[str, Any]) -> None:
+        """See that whoever was to choose the messages has chosen some: no choice would measure all there are."""
+        names_some = any(given[name] for name in _CHOICES)
+        for name in self._chosen_later:
+            if given[name] in (None, "") or not (given[name] or names_some):
+                raise CohortConfigError(
+                    f"its template or task gives {show(given[name])}, which names no message",
+                    fix=f"see that it gives a list of API identifiers, or leave {name} out to measure all",
+                    field=name,
+                )
+
     def the_holdout(self) -> Fraction | None:
         """Return the share that is held out; None when it is not known.
 
         :raises CohortConfigError: when it is no share.
         """
         if self.holdout is not None:
-            try:
+            with told_of(under="holdout"):
                 return parse_share(self.holdout)
-            except CohortConfigError as error:
-                raise placed(error, under="holdout") from None
         cohort = self.the_cohort() if self.cohort is not None else None
         return cohort.holdout if cohort is not None else None
 
@@ -207,7 +234,7 @@ class CohortImpactOperator(BaseOperator):
         :raises AirflowFailException: when it failed and no retry can help.
         :raises KubitBrazeError: when it failed and a retry may help.
         """
-        with reason_left(context):
+        with reason_left(context), told_of(id_of(self.cohort, self.cohort_id)):
             report = self._measure(context)
         short = in_short(report)
         context["ti"].xcom_push(key=IMPACT_KEY, value=report)

@@ -22,7 +22,12 @@ from airflow_provider_kubit_braze.operators.cohorts import given_cohort
 from airflow_provider_kubit_braze.operators.identity import task_identity
 from airflow_provider_kubit_braze.operators.progress import progress_teller
 from airflow_provider_kubit_braze.operators.reasons import reason_left
-from airflow_provider_kubit_braze.operators.switches import SWITCHES, is_template, read_options
+from airflow_provider_kubit_braze.operators.switches import (
+    SWITCHES,
+    comes_of_mapped,
+    is_template,
+    read_options,
+)
 from airflow_provider_kubit_braze.triggers.wait import WaitTrigger
 
 if TYPE_CHECKING:
@@ -145,6 +150,8 @@ class CohortToBrazeOperator(BaseOperator):
         self.full_resync = full_resync
         self.override_guards = override_guards
         self.undo = undo
+        if comes_of_mapped(self):
+            return
         # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
         templated = {name for name in self.template_fields if is_template(getattr(self, name))}
         if cohort is not None or templated <= {*SWITCHES.values()}:
@@ -184,7 +191,7 @@ class CohortToBrazeOperator(BaseOperator):
                 )
             return given_cohort(
                 self.cohort,
-                task_id=self.task_id,
+                taker=f"task {self.task_id!r}",
                 otherwise="; for the output of a task use .expand(cohort=...)",
             )
         source = {"conn_id": self.snowflake_conn_id, "table": self.table, "sql": self.sql}

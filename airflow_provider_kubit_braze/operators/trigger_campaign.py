@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_kubit_braze.connections import snowflake_connection, state_tables
+from airflow_provider_kubit_braze.core.braze_target import parse_attribute
 from airflow_provider_kubit_braze.core.campaign import (
     CampaignRequest,
     SendAt,
+    as_properties,
     check_audience,
     check_delivery,
-    in_words,
+    check_switches,
 )
-from airflow_provider_kubit_braze.core.cohort import Cohort
+from airflow_provider_kubit_braze.core.cohort import Cohort, check_cohort_id
 from airflow_provider_kubit_braze.core.followed import nothing_to_follow
-from airflow_provider_kubit_braze.core.part import all_of_cohort
+from airflow_provider_kubit_braze.core.part import told_of
 from airflow_provider_kubit_braze.exceptions import CohortConfigError
-from airflow_provider_kubit_braze.operators.cohorts import given_cohort
+from airflow_provider_kubit_braze.operators.cohorts import given_cohort, id_of
 from airflow_provider_kubit_braze.operators.followed import imports_before, imports_that_started
 from airflow_provider_kubit_braze.operators.identity import task_identity
 from airflow_provider_kubit_braze.operators.reasons import reason_left
-from airflow_provider_kubit_braze.operators.switches import holds_template
+from airflow_provider_kubit_braze.operators.switches import (
+    comes_of_mapped,
+    holds_template,
+    refuse_templates,
+    without_templates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kubit_braze.core.campaign import MessageKind
+
+
+_SWITCHES: Final = ("broadcast", "create_send_id", "in_local_time", "at_optimal_time")
 
 
 class _TriggerOperator(BaseOperator):
@@ -81,21 +91,16 @@ class _TriggerOperator(BaseOperator):
         self.send_id = send_id
         self.create_send_id = create_send_id
         self.send_at = send_at
+        self._is_scheduled = send_at is not None
         self.in_local_time = in_local_time
         self.at_optimal_time = at_optimal_time
         self.snowflake_conn_id = snowflake_conn_id
         self.braze_conn_id = braze_conn_id
+        if comes_of_mapped(self):
+            return
         # Whatever holds no template is as good now as later, and an author hears of it while the file is parsed.
-        try:
-            if create_send_id and send_id is None:
-                raise CohortConfigError(
-                    "create_send_id is given without a send_id", fix="add send_id, or leave it out"
-                )
-            if (in_local_time or at_optimal_time) and send_at is None:
-                raise CohortConfigError("local or optimal time is given without a moment", fix="add send_at")
+        with told_of(id_of(cohort, cohort_id)):
             self.the_request(now=True)
-        except CohortConfigError as error:
-            raise all_of_cohort(error, cohort.id if isinstance(cohort, Cohort) else cohort_id) from None
 
     def the_cohort(self, *, now: bool = False) -> Cohort:
         """Return the cohort that the message goes to.
@@ -110,13 +115,19 @@ class _TriggerOperator(BaseOperator):
             )
         if self.cohort is not None:
             cohort = given_cohort(
-                self.cohort, task_id=self.task_id, otherwise=", or the cohort's id as cohort_id"
+                self.cohort, taker=f"task {self.task_id!r}", otherwise=", or the cohort's id as cohort_id"
             )
         else:
+            cohort_id = self._known("cohort_id", "later", now=now)
             attribute = self._known("attribute", None, now=now)
+            with told_of(under="cohort_id"):
+                check_cohort_id(cohort_id)
+            if attribute:
+                with told_of(under="attribute"):
+                    parse_attribute(attribute)
             # Its source is never read: who is in it is in Braze, and in the ledger.
             cohort = Cohort(
-                id=self._known("cohort_id", "later", now=now),
+                id=cohort_id,
                 source={"table": "NONE"},
                 identifiers={"external_id": "NONE"},
                 braze={"attribute": attribute} if attribute else {},
@@ -130,25 +141,55 @@ class _TriggerOperator(BaseOperator):
         :param now: as for ``the_cohort``.
         :raises CohortConfigError: when Braze would refuse it.
         """
+        self._check_options()
         check_audience(broadcast=self.broadcast, recipients=self.recipients)
         send_at = self._known("send_at", None, now=now)
+        if self._is_scheduled and not (now or send_at):
+            raise CohortConfigError(
+                "it came out empty, and the message would go out at once",
+                fix="have the template or the task give a moment, or leave the task out that day",
+                field="send_at",
+            )
         if send_at is not None:
             send_at = SendAt.read(
                 send_at, in_local_time=self.in_local_time, at_optimal_time=self.at_optimal_time
             )
-        properties = self._known("properties", None, now=now)
-        if properties is not None and not isinstance(properties, Mapping):
-            raise CohortConfigError("the properties are not a mapping", fix="write {name: value, ...}")
+        properties: object = self.properties
+        if now:
+            # What stands beside a template is as good now as later.
+            properties = None if _is_template(properties) else without_templates(properties)
         return CampaignRequest(
             kind=self.kind,
             message_id=self._known("message_id", "later", now=now),
             attribute=self.the_cohort(now=now).attribute,
             broadcast=self.broadcast,
             recipients=tuple(self.recipients or ()),
-            properties=properties,
+            properties=as_properties(self.kind, properties),
             send_id=self._known("send_id", None, now=now),
             send_at=send_at,
         )
+
+    def _check_options(self) -> None:
+        """Refuse options that are no switches, or have nothing to be about."""
+        refuse_templates(self, _SWITCHES)
+        check_switches(**{name: getattr(self, name) for name in _SWITCHES})
+        if self.create_send_id and self.kind == "canvas":
+            raise CohortConfigError(
+                "create_send_id is given for a Canvas, which has no send id",
+                fix="leave it out",
+                field="create_send_id",
+            )
+        if self.create_send_id and self.send_id is None:
+            raise CohortConfigError(
+                "create_send_id is given without a send_id",
+                fix="add send_id, or leave it out",
+                field="create_send_id",
+            )
+        for name in ("in_local_time", "at_optimal_time"):
+            if getattr(self, name) and self.send_at is None:
+                raise CohortConfigError(
+                    "local or optimal time is given without a moment", fix="add send_at", field=name
+                )
 
     def _known(self, name: str, otherwise: Any, *, now: bool) -> Any:
         value = getattr(self, name)
@@ -167,7 +208,7 @@ class _TriggerOperator(BaseOperator):
         from airflow_provider_kubit_braze.hooks.braze import BrazeHook
         from airflow_provider_kubit_braze.triggering import NothingSent, trigger_campaign
 
-        with reason_left(context):
+        with reason_left(context), told_of(id_of(self.cohort, self.cohort_id)):
             cohort, request = self.the_cohort(), self.the_request()
             started, before = imports_that_started(context, cohort.id), imports_before(context, cohort.id)
             for imports in (started, before):
@@ -185,18 +226,11 @@ class _TriggerOperator(BaseOperator):
             )
         if isinstance(sent, NothingSent):
             raise AirflowSkipException(sent.why)
-        to = f"the {sent.members:,} members of" if sent.broadcast else "the recipients who are in"
-        when = f"is scheduled for {sent.scheduled_for}" if sent.scheduled_for else "was triggered"
-        self.log.info(
-            "%s %s %s, to %s cohort %s that are in its segment; dispatch %s.",
-            in_words(self.kind),
-            sent.message_id,
-            when,
-            to,
-            cohort.id,
-            sent.dispatch_id,
-        )
         return sent.to_dict()
+
+
+def _is_template(value: object) -> bool:
+    return not isinstance(value, Mapping | list | tuple) and holds_template(value)
 
 
 class TriggerCohortCampaignOperator(_TriggerOperator):
@@ -328,7 +362,7 @@ class TriggerCohortCanvasOperator(_TriggerOperator):
             recipients=recipients,
             properties=canvas_entry_properties,
             send_id=kwargs.pop("send_id", None),
-            create_send_id=False,
+            create_send_id=kwargs.pop("create_send_id", False),
             send_at=send_at,
             in_local_time=in_local_time,
             at_optimal_time=at_optimal_time,

@@ -187,9 +187,17 @@ class Days:
         :return: what to select from: ``s`` is a staged row, ``p`` the user of the cohort who it belongs to.
         """
         self._people.find(first, until, messages=tables, outcomes=())
-        rows = self._stage.rows
         self._make_stage(
-            [rows(one, first=first, until=until, orphans=self._people.orphans) for one in tables]
+            [
+                self._stage.rows(
+                    one,
+                    first=first,
+                    until=until,
+                    orphans=self._people.orphans,
+                    canvases=self._people.canvases,
+                )
+                for one in tables
+            ]
         )
         return f"{self._words['stage']} s INNER JOIN {self._words['people']} p ON p.UID = s.UID"
 
@@ -235,6 +243,7 @@ class Days:
                 first=first,
                 until=until + (BOUNCE_SECONDS if table in bounces else 0),
                 orphans=self._people.orphans,
+                canvases=self._people.canvases,
                 event=self._question.goal if table == _EVENTS else None,
             )
             for table in self.read([one for one in self._tellings.by_table if one in used])

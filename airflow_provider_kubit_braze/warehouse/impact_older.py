@@ -96,7 +96,14 @@ class Older:
         # Not each ID once, which would sort a year of the whole workspace: that there is one is all that counts.
         rows = union(
             [
-                self._stage.rows(table, first=first, until=until, orphans=self._people.orphans, once=False)
+                self._stage.rows(
+                    table,
+                    first=first,
+                    until=until,
+                    orphans=self._people.orphans,
+                    canvases=self._people.canvases,
+                    once=False,
+                )
                 for table in tables
             ]
         )

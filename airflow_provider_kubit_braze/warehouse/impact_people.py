@@ -11,7 +11,7 @@ from airflow_provider_kubit_braze.warehouse.impact_stage import Staged
 from airflow_provider_kubit_braze.warehouse.share_views import ShareViews
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
@@ -97,7 +97,7 @@ class People:
         self._question = question
         self._key = key
         self._work = work
-        self._merges = False
+        self._merges = self._names_canvases = False
         self._kinds: list[str] = []
         #: Whether anybody was ever held out.
         self.holds_out = False
@@ -108,6 +108,11 @@ class People:
     def orphans(self) -> str | None:
         """The table of merged profiles; None when nobody can have been merged."""
         return self._work["orphans"] if self._merges else None
+
+    @property
+    def canvases(self) -> str | None:
+        """The table of the Canvases of variations, of the days that are measured; None when no row needs it."""
+        return self._work["canvases"] if self._names_canvases else None
 
     def begin(self) -> None:
         """Make what does not depend on the days."""
@@ -120,7 +125,7 @@ class People:
         if survivors is not None:
             self._work.make("orphans", survivors)
 
-    def find(self, first: int, until: int, *, messages: Iterable[str], outcomes: Iterable[str]) -> None:
+    def find(self, first: int, until: int, *, messages: Collection[str], outcomes: Collection[str]) -> None:
         """Find out who is who in days that are measured together: a row may say it for those before it.
 
         :param first: the first moment, in epoch seconds.
@@ -137,6 +142,10 @@ class People:
                     f"SELECT 'external_id' AS ID_KIND, XID AS USER_ID, UID, {done} AS DONE FROM ({named.sql}) a"
                 )
                 params += named.params
+        canvases = self._stage.canvases(messages, first=first)
+        self._names_canvases = canvases is not None
+        if canvases is not None:
+            self._work.make("canvases", canvases)
         survivor = "COALESCE(o.SURVIVOR, {uid})" if self._merges else "{uid}"
         joined = f"LEFT JOIN {self.orphans} o ON o.ORPHAN = {{uid}}" if self._merges else ""
         mine, theirs = "m.USER_ID", "n.PROFILE"

@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 from airflow_provider_kubit_braze.warehouse.impact_sql import KEY, epoch_of
+from airflow_provider_kubit_braze.warehouse.session import split_name, stored_name
 from airflow_provider_kubit_braze.warehouse.stays import utc_text
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: What counts, and how: with other rules, what was measured before means something else.
-_RULES: Final = 2
+_RULES: Final = 3
 
 #: Rows count as new for so long after they were last looked for: Braze writes when it has loaded a row without a time
 #: zone in some tables, and a row is seen only when its load has ended.
@@ -124,8 +126,9 @@ class Refresh:
         :param now: an aware moment; nothing after it has happened.
         :param run_id: the run that the record names.
         :param anew: measure everything, whatever was measured before.
+        :raises CohortConfigError: when what was measured before is of another share or app group, unless ``anew``.
         """
-        self._forget_another_share()
+        self._forget_another_share(may=anew)
         asked = self._range(now)
         before = None if anew else self._before(*asked)
         arrived = self._arrivals(asked[0], now, before)
@@ -198,7 +201,8 @@ class Refresh:
         return json.dumps(
             {
                 "rules": _RULES,
-                "source": question.source,
+                # The same schema, however it is written.
+                "source": ".".join(stored_name(part) for part in split_name(question.source)),
                 "app_group_id": question.app_group_id,
                 "tables": {
                     table: [
@@ -234,18 +238,28 @@ class Refresh:
             used=frozenset(json.loads(used)),
         )
 
-    def _forget_another_share(self) -> None:
-        """Remove all that was measured, with what is noted of it, when a note proves that it is somebody else's."""
+    def _forget_another_share(self, *, may: bool) -> None:
+        """Remove all that was measured, with what is noted of it, when a note proves that it is somebody else's.
+
+        :param may: whether it may be removed though there is something: a wrong letter in a question looks the same.
+        :raises CohortConfigError: when it may not.
+        """
         noted = self._session.rows(
             f"SELECT DISTINCT SETTINGS FROM {self._tables.impact_refresh} WHERE {KEY}", self._key
         )
-        now = json.loads(self._settings)
-        if all(
-            json.loads(settings)[name] == now[name]
-            for (settings,) in noted
-            for name in ("source", "app_group_id")
-        ):
+        now = _whose(self._settings)
+        others = sorted({whose for (settings,) in noted if (whose := _whose(settings)) != now})
+        if not others:
             return
+        kept = self._session.rows(f"SELECT 1 FROM {self._tables.impact_event} WHERE {KEY} LIMIT 1", self._key)
+        if kept and not may:
+            (source, app_group_id), question = others[0], self._question
+            raise CohortConfigError(
+                f"what is kept of {question.measure!r} was measured from {source}, app group {app_group_id!r}, and "
+                f"measuring {question.source}, app group {question.app_group_id!r}, would delete all of it",
+                fix="correct source and app_group_id, or measure once with full_refresh (--full-refresh) if it may go",
+                field="app_group_id" if source == now[0] else "source",
+            )
 
         def work() -> None:
             for table in (self._tables.impact_event, self._tables.impact_daily, self._tables.impact_refresh):
@@ -325,6 +339,12 @@ class Refresh:
         )
         earliest = since if moment is None else min(since, int(moment))
         return datetime.fromtimestamp(earliest, UTC).astimezone(self._question.zone).date()
+
+
+def _whose(settings: str) -> tuple[str, str]:
+    """Return the share and the app group of which something was measured."""
+    told = json.loads(settings)
+    return told["source"], told["app_group_id"]
 
 
 def _between(first: date, last: date) -> Iterator[date]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue, table_in
+from airflow_provider_kubit_braze.core.share_figures import canvases_by_variation
 from airflow_provider_kubit_braze.warehouse.impact_sql import epoch_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ COLUMNS: Final = (
 _ORPHANS: Final = "USERS_USERORPHAN_SHARED"
 _KEPT_OUT: Final = "CHANGELOGS_GLOBALCONTROLGROUP_SHARED"
 _PATHS: Final = "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY_SHARED"
+
+#: A Canvas may keep users for so many seconds and longer before it sends them anything.
+_ENTRIES_BEFORE: Final = 90 * 86_400
 
 #: Merges of merges are followed for so many doublings: a chain of 2 ** 5 profiles.
 _DOUBLINGS: Final = 5
@@ -72,6 +76,7 @@ class Stage:
         until: int,
         orphans: str | None,
         event: str | None = None,
+        canvases: str | None = None,
         profiles: Sequence[str] | None = None,
         machines: bool = False,
         once: bool = True,
@@ -83,6 +88,7 @@ class Stage:
         :param until: the moment after the last.
         :param orphans: a table of merged profiles, as ``survivors`` selects them; None: nobody was merged.
         :param event: only rows of that NAME.
+        :param canvases: a table of Canvases, as ``canvases`` selects them, for rows that name the variation alone.
         :param profiles: only rows that Braze wrote of these profiles, whatever they were merged into later.
         :param machines: what mail programs and link scanners did, instead of what people did.
         :param once: each ID once; False where it does not matter how often, as it costs a sort of all the rows.
@@ -98,12 +104,15 @@ class Stage:
             f'SELECT {selected} FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
             f'AND "TIME" < %s{named}{f" {_once(columns)}" if once else ""}'
         )
-        taken = _columns_of(table, columns)
+        by_variation = bool(canvases and canvases_by_variation(self._inventory.columns, table))
+        taken = _columns_of(table, columns, by_variation=by_variation)
         if orphans:
             taken["UID"] = 'COALESCE(o.SURVIVOR, e."USER_ID")'
             joined = f' LEFT JOIN {orphans} o ON o.ORPHAN = e."USER_ID"'
         else:
             taken["UID"], joined = 'e."USER_ID"', ""
+        if by_variation:
+            joined += f' LEFT JOIN {canvases} c ON c.VARIATION_ID = e."CANVAS_VARIATION_API_ID"'
         shown = ", ".join(f"{taken[column]} AS {column}" for column in COLUMNS.split(", "))
         human, others = _human(columns), _counted(table, columns)
         if machines:
@@ -228,6 +237,25 @@ class Stage:
             [self._app_group_id, *ids],
         )
 
+    def canvases(self, tables: Iterable[str], *, first: int) -> Staged | None:
+        """Return the query of VARIATION_ID and MESSAGE_ID of Canvases; None when none of the tables needs it.
+
+        :param tables: tables of the catalogue that the share has.
+        :param first: the first moment that is staged. Whoever was brought into a Canvas by an entry of up to 90 days
+            before is known, and by anybody's of the same variation.
+        """
+        found = (canvases_by_variation(self._inventory.columns, table) for table in tables)
+        name = next(filter(None, found), None)
+        if name is None:
+            return None
+        return Staged(
+            'SELECT "CANVAS_VARIATION_API_ID" AS VARIATION_ID, MIN("CANVAS_API_ID") AS MESSAGE_ID '
+            f'FROM {self._qualified(name)} WHERE "APP_GROUP_ID" = %s AND "TIME" >= %s '
+            "AND \"CANVAS_VARIATION_API_ID\" <> '' AND \"CANVAS_API_ID\" <> '' "
+            'GROUP BY "CANVAS_VARIATION_API_ID" HAVING COUNT(DISTINCT "CANVAS_API_ID") = 1',
+            [self._app_group_id, first - _ENTRIES_BEFORE],
+        )
+
     def kept_out_of_all(self, until: int) -> Staged | None:
         """Return the query of how many random buckets are in the workspace's Global Control Group.
 
@@ -282,13 +310,17 @@ def _needed(table: str) -> set[str]:
     return needed
 
 
-def _columns_of(table: str, columns: frozenset[str]) -> dict[str, str]:
-    """Return an expression for each column of a staged row."""
+def _columns_of(table: str, columns: frozenset[str], *, by_variation: bool = False) -> dict[str, str]:
+    """Return an expression for each column of a staged row.
+
+    :param by_variation: the Canvas is that of ``c``, as the row names its variation alone.
+    """
 
     def text(name: str) -> str:
         return f"NULLIF(e.\"{name}\", '')" if name in columns else "CAST(NULL AS VARCHAR)"
 
-    campaign, canvas = text("CAMPAIGN_API_ID"), text("CANVAS_API_ID")
+    campaign = text("CAMPAIGN_API_ID")
+    canvas = "c.MESSAGE_ID" if by_variation else text("CANVAS_API_ID")
     of_campaign = text("MESSAGE_VARIATION_API_ID")
     # Whoever takes a path does so in a step of the Canvas, whichever of its variations they are in.
     of_canvas = text("EXPERIMENT_STEP_API_ID" if table == _PATHS else "CANVAS_VARIATION_API_ID")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kubit_braze.core.campaign import in_words
 from airflow_provider_kubit_braze.core.place import Place
 from airflow_provider_kubit_braze.exceptions import NeverImportedError
+from airflow_provider_kubit_braze.warehouse.session import split_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +103,17 @@ class Sends:
         self._what = f"/{who.task_id}/{_what(request, cohort_id)}"
         self.key = f"{workspace}/{who.dag_id}/{who.run_id}{self._what}"
         self._occasions = frozenset(occasions)
+
+    @property
+    def table(self) -> str:
+        """The table's name for a person, whose worksheet may be in another database: with the session's."""
+        database = getattr(self._session.connection, "database", None)
+        if len(split_name(self._table)) > 2 or not isinstance(database, str) or not database:
+            return self._table
+        # The session tells the name as Snowflake stores it.
+        is_plain = re.fullmatch(r"[A-Z_][A-Z0-9_$]*", database) or database.startswith('"')
+        quoted = database if is_plain else '"{}"'.format(database.replace('"', '""'))
+        return f"{quoted}.{self._table}"
 
     def another(self) -> str | None:
         """Return, of a task that is not mapped, what else it has sent in this DAG run, or may have; None: nothing."""

@@ -65,7 +65,7 @@ def test_what_people_see(connection: SnowflakeConnection, capsys: pytest.Capture
     assert "campaigns, Canvases, campaign variations, Canvas variations, experiment steps" in text
     [line] = [one for one in text.splitlines() if one.startswith("email")]
     assert line.split() == ["email", *["yes"] * 5]
-    assert "clicked, RCS: not of Canvases." in text
+    assert "clicked, banner: not of Canvases." in text
 
 
 def test_half_a_share_yields_what_it_can_and_names_what_it_cannot(

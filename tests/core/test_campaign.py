@@ -77,6 +77,15 @@ def test_a_canvas_has_names_of_its_own() -> None:
             {"broadcast": False, "recipients": [f"u{n}" for n in range(51)]}, "51 recipients", id="51"
         ),
         pytest.param({"broadcast": False, "recipients": "u"}, "no list of external ids", id="one-text"),
+        pytest.param({"broadcast": False, "recipients": {"u": 1}}, "no list of external ids", id="a-mapping"),
+        pytest.param(
+            {"broadcast": False, "recipients": ["u", "{{ params.who }}"]},
+            "'recipients': one of the recipients is a template",
+            id="a-template",
+        ),
+        pytest.param(
+            {"broadcast": False, "recipients": ["{% if 1 %}u{% endif %}"]}, "is a template", id="a-block"
+        ),
         pytest.param({"message_id": ""}, "campaign_id.*is no id", id="no-id"),
         pytest.param({"attribute": "email"}, "reserved by Braze", id="attribute"),
         pytest.param({"send_id": "s" * 65}, "longer than 64", id="send-id-too-long"),
@@ -135,6 +144,10 @@ def test_a_moment_is_written_as_braze_reads_it(time: Any, options: dict[str, boo
         ("2026-12-01T09:00+01:00", {"at_optimal_time": True}, "has a time zone"),
         ("tomorrow", {}, "'tomorrow' is no moment"),
         (5, {}, "5 is no moment"),
+        ("2026-12-01T09:00", {"in_local_time": "false"}, "'in_local_time': 'false' is no switch"),
+        ("2026-12-01T09:00", {"at_optimal_time": 1}, "'at_optimal_time': 1 is no switch"),
+        ("0001-01-01T00:00+14:00", {}, "'send_at': '0001-01-01.* is no moment that a message can go out at"),
+        ("9999-12-31T23:00", {"in_local_time": True}, "is no moment that a message can go out at"),
     ],
 )
 def test_a_moment_that_could_be_misunderstood_is_refused(

@@ -13,7 +13,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.models.xcom import XComModel
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow.utils.session import create_session
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
@@ -61,6 +61,9 @@ ASKED: dict[str, Any] = {
 }
 
 
+CONTEXT: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: None), "params": {}}
+
+
 def cohort(**fields: Any) -> Cohort:
     given: dict[str, Any] = {"id": "vips", "source": {"table": "A.B.C"}, "identifiers": {"external_id": "ID"}}
     return Cohort(**{**given, **fields})
@@ -93,7 +96,9 @@ def test_a_cohort_without_an_impact_lends_its_share() -> None:
         ({"window": "soon"}, "field 'window': 'soon' is no duration"),
         ({"campaigns": "spring"}, "field 'campaigns': 'spring' is not a list"),
         ({"holdout": 0.1}, "0.1"),
-        ({"full_refresh": "perhaps"}, "full_refresh"),
+        ({"full_refresh": "perhaps"}, "cohort 'vips', field 'full_refresh': 'perhaps' is no switch"),
+        ({"campaigns": ""}, "cohort 'vips', field 'campaigns': '' is not a list"),
+        ({"until": "0001-01-01"}, "cohort 'vips', field 'until': 0001-01-01 is not within the years"),
     ],
 )
 def test_an_author_hears_of_a_mistake_while_the_file_is_parsed(fields: dict[str, Any], said: str) -> None:
@@ -112,9 +117,58 @@ def test_what_a_template_holds_is_judged_when_it_is_known() -> None:
         task.the_question()
 
 
-def test_a_template_where_none_is_read_is_a_mistake() -> None:
-    with pytest.raises(CohortConfigError, match="currency"):
-        CohortImpactOperator(**{**ASKED, "currency": "{{ params.currency }}"})
+@pytest.mark.parametrize("field", ["currency", "holdout", "timezone", "window", "worth"])
+def test_a_template_where_none_is_read_is_a_mistake(field: str) -> None:
+    said = (
+        rf"^cohort 'vips', field '{field}': '{{{{ params\.it }}}}' is a template .+ this field takes neither"
+    )
+    with pytest.raises(CohortConfigError, match=said):
+        CohortImpactOperator(**{**ASKED, field: "{{ params.it }}"})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"campaigns": None}, "null"),
+        ({"campaigns": ""}, "''"),
+        ({"campaigns": [], "canvases": []}, "[]"),
+        ({"campaigns": ["spring"], "canvases": None}, "null"),
+    ],
+)
+def test_messages_that_were_to_be_chosen_and_are_not_do_not_become_all(given: Any, found: str) -> None:
+    later = dict.fromkeys(given, "{{ params.it }}")
+    task = CohortImpactOperator(**{**ASKED, **later})
+    for name, value in given.items():
+        setattr(task, name, value)
+    with pytest.raises(AirflowFailException) as caught:
+        task.execute(CONTEXT)
+    assert f"its template or task gives {found}, which names no message" in str(caught.value)
+    assert str(caught.value).startswith("cohort 'vips', field 'ca")
+
+
+def test_one_kind_of_message_may_be_left_without_any_and_an_author_may_ask_about_all() -> None:
+    task = CohortImpactOperator(**{**ASKED, "campaigns": "{{ params.it }}", "canvases": "{{ params.it }}"})
+    task.campaigns, task.canvases = ["spring"], []
+    assert task.the_question().named == [("campaign", "spring")]
+    assert CohortImpactOperator(**{**ASKED, "campaigns": None}).the_question().messages == "all"
+
+
+def test_a_mapped_task_is_judged_when_it_runs_and_leaves_why_it_fails() -> None:
+    with DAG("d", schedule=None):
+        made: Any = CohortImpactOperator.partial(**ASKED).expand(window=["1d", "soon"])
+    pushed: list[Any] = []
+    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.append((key, value)))}
+    with pytest.raises(AirflowFailException, match="cohort 'vips', field 'window': 'soon' is no duration"):
+        made.unmap({"window": "soon"}).execute(context)
+    assert [key for key, _ in pushed] == ["failed_because"]
+
+
+def test_a_mapped_task_whose_messages_are_none_does_not_measure_all() -> None:
+    with DAG("d", schedule=None):
+        made: Any = CohortImpactOperator.partial(**ASKED).expand(campaigns=[["spring"], []])
+    assert made.unmap({"campaigns": ["spring"]}).the_question().messages == "campaign spring"
+    with pytest.raises(AirflowFailException, match=r"task gives \[\], which names no message"):
+        made.unmap({"campaigns": []}).execute(CONTEXT)
 
 
 def test_a_cohort_without_an_impact_has_no_dag_for_it() -> None:

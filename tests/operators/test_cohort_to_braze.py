@@ -296,6 +296,18 @@ def test_with_a_template_the_definition_is_judged_when_the_task_runs(imports: Im
     assert imports.calls == []
 
 
+def test_a_mapped_import_is_judged_when_it_runs_and_leaves_why_it_fails(imports: Importer) -> None:
+    with DAG("d", schedule=None):
+        made: Any = CohortToBrazeOperator.partial(task_id="load").expand(cohort=[COHORT])
+    made.unmap({"cohort": COHORT}).execute(context())
+    assert imports.cohort.id == "vip"
+
+    running = context()
+    with pytest.raises(AirflowFailException, match="cohort 'vip', field 'shard': unknown key"):
+        made.unmap({"cohort": {**COHORT, "shard": 2}}).execute(running)
+    assert "field 'shard'" in running["ti"].xcoms["failed_because"]
+
+
 def test_a_tasks_output_counts_as_a_template() -> None:
     from airflow.sdk import task as make_task
 

@@ -6,12 +6,15 @@ import copy
 import logging
 import re
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
+from airflow.utils.session import create_session
 
 from airflow_provider_kubit_braze.core.cohort import Cohort
 from airflow_provider_kubit_braze.core.run import RunIdentity
@@ -35,6 +38,7 @@ from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from airflow_provider_kubit_braze.sandbox.manager import Sandbox
 
@@ -48,6 +52,17 @@ COHORT: dict[str, Any] = {
     "source": {"table": "DB.S.T"},
     "identifiers": {"external_id": "USER_ID"},
 }
+
+
+MAPPED = """
+from datetime import timedelta
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_kubit_braze.operators.trigger_campaign import TriggerCohortCampaignOperator
+with DAG("mapped", schedule=None):
+    TriggerCohortCampaignOperator.partial(
+        task_id="send", cohort_id="vips", retries=2, retry_delay=timedelta(0)
+    ).expand(campaign_id=["c-1"])
+"""
 
 
 class World:
@@ -246,10 +261,19 @@ def test_a_cohort_that_is_a_partners_in_the_ledger_is_refused(world: World) -> N
 # -- never twice --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_try_in_the_same_run_sends_nothing_and_says_what_was_sent(world: World) -> None:
-    first = world.run()
-    assert world.run() == first
+def test_a_second_try_in_the_same_run_sends_nothing_and_says_what_was_sent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        first = world.run()
+    assert f"campaign {DEFAULT_CAMPAIGN} was triggered, to the 2 members of cohort vips" in caplog.text
+
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert world.run() == first
     assert world.requests() == 1
+    assert "is not sent again" in caplog.text
+    assert "was triggered" not in caplog.text
 
 
 def test_a_mapped_task_sends_each_message_once_in_whatever_order_they_come(world: World) -> None:
@@ -441,6 +465,45 @@ def test_the_sentence_says_how_to_go_on_and_it_works(world: World) -> None:
     assert world.record() == ["sent"]
 
 
+def test_the_statement_to_run_names_its_database_where_the_setting_does_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__KUBIT_BRAZE__STATE_SCHEMA", TABLES.schema.partition(".")[2])
+    world.braze.fault("drop_before", SEND)
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match=rf"run UPDATE {TABLES.campaign_send} SET STATE"):
+            world.run()
+
+
+@pytest.mark.parametrize(
+    ("fields", "unit"),
+    [
+        pytest.param({}, "campaign", id="campaign"),
+        pytest.param({"send_id": "s", "create_send_id": True}, "campaign", id="its-send-id"),
+        pytest.param({"canvas_id": "wrong"}, "Canvas", id="canvas"),
+    ],
+)
+def test_an_id_that_braze_does_not_know_is_told_with_the_cohort_and_the_fix(
+    world: World, fields: Any, unit: str
+) -> None:
+    given: dict[str, Any] = {"task_id": "send", "cohort_id": "vips", "broadcast": True}
+    task = (
+        TriggerCohortCanvasOperator(**given, **fields)
+        if unit == "Canvas"
+        else campaign(campaign_id="wrong", **fields)
+    )
+    with pytest.raises(AirflowFailException) as failed:
+        world.run(task)
+    assert f"Braze says: Invalid {unit.title()} ID. This was to send {unit} wrong to cohort vips." in str(
+        failed.value
+    )
+    assert str(failed.value).endswith(
+        f"copy the API identifier that Braze shows on the {unit}'s page, not the id in the address."
+    )
+    assert world.reasons == [str(failed.value)]
+    assert world.record() == ["not_sent"]
+
+
 def test_a_try_that_died_while_sending_is_not_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*_: Any) -> None:
         raise SystemExit
@@ -542,11 +605,23 @@ def test_a_send_id_that_braze_refuses_sends_nothing(world: World) -> None:
 
 def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> None:
     late: dict[str, Any] = {"send_at": datetime.now(UTC) - timedelta(minutes=1)}
-    with pytest.raises(AirflowFailException, match="is over"):
+    with pytest.raises(AirflowFailException, match=r"^cohort 'vips', field 'send_at': '.+ is over"):
         world.run(**late)
     assert world.record() == []
     world.run()
     assert world.run(**late)["members"] == 2
+
+
+@pytest.mark.parametrize("rendered", [None, ""])
+def test_a_moment_that_came_out_empty_does_not_mean_at_once(world: World, rendered: str | None) -> None:
+    task = TriggerCohortCampaignOperator(
+        task_id="send", campaign_id=DEFAULT_CAMPAIGN, cohort=COHORT, broadcast=True, send_at="{{ params.at }}"
+    )
+    # As Airflow renders what a task or a native template gives.
+    task.send_at = rendered
+    with pytest.raises(AirflowFailException, match=r"^cohort 'vips', field 'send_at': it came out empty"):
+        world.run(task)
+    assert world.braze.triggered() == []
 
 
 # -- while the DAG file is parsed -----------------------------------------------------------------------------------
@@ -568,11 +643,44 @@ def test_a_moment_that_passed_is_refused_unless_it_was_sent(world: World) -> Non
         ),
         pytest.param({"cohort": COHORT}, "needs either cohort, or cohort_id", id="two-cohorts"),
         pytest.param({"cohort_id": None}, "needs either cohort, or cohort_id", id="no-cohort"),
-        pytest.param({"cohort_id": "V I P"}, "id", id="cohort-id"),
+        pytest.param({"cohort_id": "V I P"}, "field 'cohort_id': 'V I P' is not a cohort id", id="cohort-id"),
+        pytest.param({"attribute": "email"}, "field 'attribute': the attribute name 'email'", id="attribute"),
         pytest.param({"in_local_time": True}, "without a moment", id="local-time-of-nothing"),
         pytest.param({"create_send_id": True}, "without a send_id", id="no-send-id"),
         pytest.param({"send_at": "2026-12-01"}, "has no time zone", id="no-zone"),
-        pytest.param({"trigger_properties": ["a"]}, "not a mapping", id="properties"),
+        pytest.param(
+            {"trigger_properties": ["{{ ds }}"]},
+            "field 'trigger_properties': .+ not a mapping",
+            id="properties",
+        ),
+        pytest.param(
+            {"trigger_properties": "x"},
+            "field 'trigger_properties': 'x' is given, and the properties are not a mapping",
+            id="properties-text",
+        ),
+        pytest.param(
+            {"trigger_properties": {"a": "{{ ds }}", "b": [{"c": date(2026, 1, 1)}]}},
+            "field 'trigger_properties': .+ plain JSON",
+            id="properties-beside-a-template",
+        ),
+        pytest.param(
+            {"send_at": "2026-12-01T09:00", "in_local_time": "false"},
+            "field 'in_local_time': 'false' is no switch; write True or False, without quotes",
+            id="local-time-text",
+        ),
+        pytest.param(
+            {"send_at": "{{ params.at }}", "at_optimal_time": 1}, "'at_optimal_time': 1", id="optimal-number"
+        ),
+        pytest.param({"create_send_id": "false"}, "'create_send_id': 'false'", id="send-id-text"),
+        pytest.param(
+            {"create_send_id": "{{ params.new }}", "send_id": "s"},
+            "field 'create_send_id': '{{ params.new }}' is a template .+ this field takes neither",
+            id="switch-template",
+        ),
+        pytest.param(
+            {"broadcast": False, "recipients": ["{{ params.who }}"]}, "is a template", id="recipients"
+        ),
+        pytest.param({"cohort_id": None, "cohort": {**COHORT, "id": "A"}}, "^cohort 'A'", id="mapping-s-id"),
         pytest.param(
             {"campaign_id": "bad name", "send_id": "{{ ds }}"}, "'bad name' is no id", id="beside-a-template"
         ),
@@ -594,6 +702,32 @@ def test_a_mistake_shows_while_the_file_is_parsed(fields: Any, said: str) -> Non
         campaign(**fields)
 
 
+def test_a_mapped_task_that_is_wrong_fails_for_good_and_leaves_why(world: World) -> None:
+    with DAG("d", schedule=None):
+        made: Any = TriggerCohortCampaignOperator.partial(task_id="send", cohort_id="vips").expand(
+            campaign_id=[DEFAULT_CAMPAIGN]
+        )
+    with pytest.raises(AirflowFailException, match=r"^cohort 'vips', .+ not said to whom") as failed:
+        world.run(made.unmap({"campaign_id": DEFAULT_CAMPAIGN}))
+    assert world.reasons == [str(failed.value)]
+    assert world.requests() == 0
+
+
+@pytest.mark.usefixtures("airflow_db")
+def test_airflow_spends_no_retries_on_a_mapped_task_that_is_wrong(dags_folder: Path) -> None:
+    (dags_folder / "mapped.py").write_text(MAPPED)
+    bag = DagBag(str(dags_folder))
+    assert bag.import_errors == {}
+    run = bag.dags["mapped"].test(logical_date=datetime.now(UTC))
+    with create_session() as database:
+        [reason] = database.scalars(XComModel.get_many(run_id=run.run_id, key="failed_because")).all()
+        tries = {
+            (one.task_id, str(one.state), one.try_number) for one in run.get_task_instances(session=database)
+        }
+    assert "not said to whom the message goes" in str(reason.value)
+    assert tries == {("send", "failed", 1)}
+
+
 def test_a_task_s_output_names_no_recipients_and_a_canvas_has_no_send_id() -> None:
     with DAG("d", schedule=None):
         other = campaign(task_id="other")
@@ -602,6 +736,10 @@ def test_a_task_s_output_names_no_recipients_and_a_canvas_has_no_send_id() -> No
         with pytest.raises(CohortConfigError, match="is given for a Canvas, which has none"):
             TriggerCohortCanvasOperator(
                 task_id="c", canvas_id="c-1", cohort_id="vips", broadcast=True, send_id="s"
+            )
+        with pytest.raises(CohortConfigError, match="a Canvas, which has no send id; leave it out"):
+            TriggerCohortCanvasOperator(
+                task_id="b", canvas_id="c-1", cohort_id="vips", broadcast=True, create_send_id=True
             )
 
 

@@ -346,6 +346,8 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
         experiment((9_000, 90), (1_000, 0)),
         experiment((40, 3), (9, 2)),
         experiment(kind="braze_control"),
+        {**experiment(kind="control_path"), "control_id": "step-1", "control_name": "Which button"},
+        {**experiment(kind="control_path"), "control_id": "step-1", "control_name": None},
     ]
     effects = [one for told in judged for one in showing.effects_of(told)]
     effects += [{**one, "compared": 3} for one in effects]
@@ -373,6 +375,7 @@ def test_page_terminal_and_report_say_the_same_of_the_same(open_page: Callable[.
             assert [other[one] for one in ("low", "high", "point", "zero")] == pytest.approx(places)
     for told in judged:
         assert call(page, "sizesOf", told) == showing.sizes_of(told)
+        assert call(page, "controlOf", told) == showing.control_of(told)
         for window in (90 * 60, 36 * 3600, 604_800):
             assert call(page, "coveredWords", told, window) == showing.covered_words(told, window)
         assert call(page, "ratioWarning", told) == showing.ratio_warning(told)

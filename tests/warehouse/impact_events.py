@@ -27,10 +27,9 @@ APP_GROUP: Final = "our-group"
 OTHER_APP_GROUP: Final = "their-group"
 WORKSPACE, COHORT = "workspace", "vips"
 
-#: Every table that a figure is taken from, and some that nothing reads, although they tell who was kept from what.
+#: Every table that a figure is taken from, and one that nothing reads, although it tells who was kept from what.
 TABLES: Final = (
     *dict.fromkeys(need.table for figure in FIGURES for need in figure.needs),
-    "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY_SHARED",
     "USERS_RANDOMBUCKETNUMBERUPDATE_SHARED",
 )
 
@@ -171,6 +170,8 @@ class _Maker:
         self._strangers()
         self._last()
         self._hold_out()
+        self._paths()
+        self._by_variation()
 
     # -- who -----------------------------------------------------------------------------------------------------
 
@@ -365,6 +366,10 @@ class _Maker:
 
     def _add(self, table: str, moment: int, person: _Person, **more: Any) -> None:
         # Nothing is later than the last row of each table.
+        canvas, variation = more.get("CANVAS_API_ID"), more.get("CANVAS_VARIATION_API_ID")
+        if canvas and variation:
+            # No two Canvases have one of the same id.
+            more = {**more, "CANVAS_VARIATION_API_ID": f"{canvas} {variation}"}
         if moment < _ENDS.get(table, int(_LAST.timestamp())):
             self.world.share[f"{table}_SHARED"].append(self._row(table, moment, person, **more))
 
@@ -516,6 +521,31 @@ class _Maker:
                         EXPERIMENT_STEP_API_ID=STEPS[moment % len(STEPS)],
                         IN_CONTROL_GROUP=self.random.choice((True, False, False, None)),
                     )
+
+    def _paths(self) -> None:
+        """Have a step of the new Canvas send every other one of those inside down one of its paths."""
+        inside = [one for one in self.people if any(_spans(stay, _MOMENT + 3600) for stay in one.stays)]
+        for n, person in enumerate(inside[::2]):
+            self._add(
+                "USERS_CANVAS_EXPERIMENTSTEP_SPLITENTRY",
+                _MOMENT + 3600,
+                person,
+                CANVAS_API_ID=NEW_MESSAGES[1],
+                EXPERIMENT_STEP_API_ID=STEPS[0],
+                IN_CONTROL_GROUP=n % 3 == 0,
+            )
+
+    def _by_variation(self) -> None:
+        """Have RCS messages of Canvases reach some: of those the share names the variation alone."""
+        stranger = next(person for person in self.people if not person.stays)
+        for canvas in CANVASES:
+            known = {"CANVAS_API_ID": canvas, "CANVAS_VARIATION_API_ID": "X"}
+            self._add("USERS_CANVAS_ENTRY", _MOMENT - 86400, stranger, **known, IN_CONTROL_GROUP=False)
+        inside = [one for one in self.people if any(_spans(stay, _MOMENT + 7200) for stay in one.stays)]
+        for n, person in enumerate(inside[1::2]):
+            message = {"CANVAS_API_ID": CANVASES[n % 2], "CANVAS_VARIATION_API_ID": "XZ"[n % 5 == 4]}
+            self._add("USERS_MESSAGES_RCS_SEND", _MOMENT + 7200, person, **message)
+            self._add("USERS_MESSAGES_RCS_CLICK", _MOMENT + 7260, person, **message)
 
     def _names(self) -> None:
         for table, ids in (("CHANGELOGS_CAMPAIGN", CAMPAIGNS), ("CHANGELOGS_CANVAS", CANVASES[:1])):

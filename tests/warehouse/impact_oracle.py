@@ -282,10 +282,28 @@ class Oracle:
             rows = _where(rows, [str(said).lower() != "true" for said in rows["MACHINE_OPEN"]])
         if "IS_SUSPECTED_BOT_CLICK" in rows:
             rows = _where(rows, [said is not True for said in rows["IS_SUSPECTED_BOT_CLICK"]])
-        messages = [_message(row) for row in rows.to_dict("records")]
+        messages = [_message(self._with_canvas(row)) for row in rows.to_dict("records")]
         for n, column in enumerate(("KIND", "MESSAGE", "VARIATION")):
             rows[column] = _objects(rows, [one[n] for one in messages])
         return rows.reset_index(drop=True)
+
+    def _with_canvas(self, row: Row) -> Row:
+        """Return a row with the Canvas that its variation is of, when it names the variation alone."""
+        if "CANVAS_API_ID" in row or row.get("CANVAS_VARIATION_API_ID") not in self.variations:
+            return row
+        return {**row, "CANVAS_API_ID": self.variations[row["CANVAS_VARIATION_API_ID"]]}
+
+    @cached_property
+    def variations(self) -> dict[str, str]:
+        """Variation of a Canvas -> the Canvas, by whoever got into it; the world is younger than 90 days."""
+        entries = self.rows(ENTRIES)
+        return {
+            variation: canvas
+            for canvas, variation in zip(
+                entries["CANVAS_API_ID"], entries["CANVAS_VARIATION_API_ID"], strict=True
+            )
+            if canvas and variation
+        }
 
     def during_a_stay(self, events: pd.DataFrame, *, held: bool = False) -> pd.DataFrame:
         """Return those that lie inside a stay, as treated, of any of the ledger users that the profile is.

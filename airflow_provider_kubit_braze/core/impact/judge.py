@@ -44,6 +44,10 @@ SAMPLE_RATIO_ALARMS = 0.001
 #: them.
 MOST_CONTROL_REACHED = 0.05
 
+#: With fewer users to expect who convert, or who do not, in one of the groups there is no finding: a single one of a
+#: hundred held-out users who converts would be one.
+FEWEST_EXPECTED = 5
+
 #: The lift that is worth seeing, unless one is given.
 WORTH = 0.1
 
@@ -126,7 +130,9 @@ class _Reading:
 
     @property
     def conversion_p(self) -> float | None:
-        return None if self._blocked else float(self._proportions.p_value(*self._counts))
+        if self._blocked or self._proportions.least_expected(*self._counts) < FEWEST_EXPECTED:
+            return None
+        return float(self._proportions.p_value(*self._counts))
 
     @property
     def revenue_p(self) -> float | None:
@@ -157,16 +163,20 @@ class _Reading:
     def _effect(self, measure: Measure, p: float | None, p_adjusted: float | None, compared: int) -> Effect:
         experiment = self._experiment
         treated, control = _figure(measure, experiment.treated), _figure(measure, experiment.control)
-        difference, users = treated - control, experiment.treated.users
-        intervals = joint = extra = detectable = days = None
-        if p is not None:
+        users = experiment.treated.users
+        difference = lift = intervals = joint = extra = detectable = days = None
+        # Where groups cannot be compared, the difference of their figures would be read as an effect.
+        if not self._blocked and (measure == "conversion" or self._sums):
+            difference = treated - control
+            lift = difference / control if control else None
             intervals = self._intervals(measure, 1 - FALSE_ALARMS)
             joint = self._intervals(measure, 1 - FALSE_ALARMS / compared) if compared > 1 else intervals
             extra = _scaled(intervals.difference, users)
-            detectable = self._detectable(measure, 0, compared)
+            alone_or_among = max(compared, 1)
+            detectable = self._detectable(measure, 0, alone_or_among)
             if not self._is_enough(detectable):
                 days = self._power.days_until(
-                    lambda more: self._detectable(measure, more, compared), self._worth
+                    lambda more: self._detectable(measure, more, alone_or_among), self._worth
                 )
         effect = Effect(
             measure=measure,
@@ -176,8 +186,8 @@ class _Reading:
             treated=treated,
             control=control,
             difference=difference,
-            lift=difference / control if control else None,
-            extra=difference * users,
+            lift=lift,
+            extra=None if difference is None else difference * users,
             extra_interval=extra,
             intervals=intervals,
             joint_intervals=joint,
@@ -191,8 +201,8 @@ class _Reading:
         )
         return dataclasses.replace(effect, sentence=sentence_of(effect, experiment, self._ratio))
 
-    def _verdict(self, p: float | None, difference: float, detectable: float | None) -> Verdict:
-        if p is None:
+    def _verdict(self, p: float | None, difference: float | None, detectable: float | None) -> Verdict:
+        if p is None or difference is None:
             return Verdict.NOT_ENOUGH_DATA
         enough = self._is_enough(detectable)
         # The last look may take all that the earlier ones have left of the false alarms, however few the data are.
@@ -265,7 +275,7 @@ def _reached(experiment: Experiment, effect: Effect) -> ReachedEffect | None:
     Where some of the control group were reached as well, it is that of those more who were in the treated group
     (G. W. Imbens, J. D. Angrist, Econometrica 62 (1994) 467-475).
     """
-    if not experiment.reached or not effect.intervals:
+    if not experiment.reached or not effect.intervals or effect.difference is None:
         return None
     treated, control = experiment.treated.users, experiment.control.users
     more = experiment.reached * control - (experiment.control_reached or 0) * treated

@@ -42,6 +42,18 @@ def p_value(x1: Any, n1: Any, x0: Any, n0: Any) -> Any:
     return 2 * ndtr(-z)
 
 
+def least_expected(x1: Any, n1: Any, x0: Any, n0: Any) -> Any:
+    """Return how many users are to be expected in the emptiest of four cells, if there is no difference.
+
+    The cells are those who convert and those who do not, of both groups. With fewer than 5 the p-value, which takes the
+    difference for normal, is too small for what chance does (W. G. Cochran, *Some methods for strengthening the common
+    chi-squared tests*, Biometrics 10 (1954) 417-451).
+    """
+    x1, n1, x0, n0 = _floats(x1, n1, x0, n0)
+    n, x = n1 + n0, x1 + x0
+    return np.minimum(x, n - x) * np.minimum(n1, n0) / n
+
+
 def difference_interval(x1: Any, n1: Any, x0: Any, n0: Any, confidence: float) -> tuple[Any, Any]:
     """Return the interval of the difference of the proportions, treated minus control, within -1 and 1.
 

@@ -26,6 +26,8 @@ DEFAULT_DAYS: Final = 90
 #: Longest attribution window: the share's ordinary tables go back two years, and nobody credits a mail with more.
 MAX_WINDOW: Final = timedelta(days=90)
 
+_YEARS: Final = range(1971, 3000)
+
 # As an author would write them: the fields read them, and the JSON Schema shows them.
 _WINDOW: Any = "7d"
 _WORTH: Any = 0.1
@@ -70,12 +72,25 @@ def _check_window(value: timedelta) -> timedelta:
 
 
 def _read_day(value: object) -> object:
-    if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
+    if value is None:
         return value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return _check_year(value)
     try:
-        return date.fromisoformat(str(value))
+        day = date.fromisoformat(str(value))
     except ValueError:
         raise CohortConfigError(f"{show(value)} is no day", fix="write a date such as 2026-01-31") from None
+    return _check_year(day)
+
+
+def _check_year(day: date) -> date:
+    # The days before the first and after the last of the calendar cannot be reckoned with.
+    if day.year not in _YEARS:
+        raise CohortConfigError(
+            f"{day} is not within the years {_YEARS[0]} to {_YEARS[-1]}",
+            fix="write a date such as 2026-01-31",
+        )
+    return day
 
 
 def _check_currency(value: str) -> str:

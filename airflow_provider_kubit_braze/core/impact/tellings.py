@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_kubit_braze.core.share_figures import judge
+from airflow_provider_kubit_braze.core.share_figures import NOT_OF_CANVASES, judge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -136,18 +136,19 @@ class Tellings:
         """What the share cannot tell, as sentences."""
         return [one.sentence for one in self._told if not one.possible]
 
-    def limits(self, channels: Collection[str]) -> list[str]:
+    def limits(self, channels: Collection[str], *, of_canvases: bool = False) -> list[str]:
         """Return what the share tells with limits, as sentences.
 
         :param channels: those that anything was counted of; the limits of others are of no interest.
+        :param of_canvases: whether anything was counted of a Canvas: then it matters of which channels nothing can be.
         """
-        told = [
-            one.sentence
-            for one in self._told
-            if one.possible
-            and one.limits
-            and (one.figure.name not in _BY_CHANNEL or one.figure.scope in channels)
-        ]
+        told = []
+        for one in self._told:
+            if one.figure.name in _BY_CHANNEL and one.figure.scope not in channels:
+                only = (NOT_OF_CANVASES,) if of_canvases and NOT_OF_CANVASES in one.limits else ()
+                one = replace(one, limits=only)
+            if one.possible and one.limits:
+                told.append(one.sentence)
         standing_in = [
             f"{channel}: whom it reached is not known, so what followed is counted from {figure} on."
             for channel in self.channels

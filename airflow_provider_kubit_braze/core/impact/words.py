@@ -49,7 +49,7 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
             "same, so it cannot be said what users do without it. Send it with TriggerCohortCampaignOperator (a Canvas "
             "with TriggerCohortCanvasOperator), or filter its audience by the cohort's attribute."
         )
-    if effect.p is None:
+    if effect.p is None and effect.measure == "revenue":
         return (
             f"Not enough data to say: {_figures(effect, control)}. In one of the groups too few have bought; intervals "
             "of revenue need 20 buyers in each."
@@ -61,7 +61,12 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
             f"No effect on {_name(effect)} was found: {_figures(effect, control)}, {_range(effect)}. A change of "
             f"{100 * effect.worth:g}% would have shown 4 times in 5.{_among(effect)}"
         )
-    return f"Not enough data to say: so far {_figures(effect, control)}, {_range(effect)}. {_wait(effect, experiment)}"
+    text = f"Not enough data to say: so far {_figures(effect, control)}, {_range(effect)}."
+    if effect.p is None:
+        text += (
+            " A verdict needs at least 5 users to be expected in each group who convert, and 5 who do not."
+        )
+    return f"{text} {_wait(effect, experiment)}"
 
 
 def percent(share: float) -> str:
@@ -230,7 +235,7 @@ def _finding(effect: Effect, experiment: Experiment, control: str) -> str:
         inside = _difference(effect) if effect.lift is None else change_range(effect.intervals.lift)
         text += f" (95% interval: {inside})"
     what = "came of it" if effect.verdict is Verdict.RAISED else "were lost by it"
-    amount = _amount(effect, abs(effect.extra))
+    amount = _amount(effect, abs(effect.extra or 0.0))
     if effect.extra_interval:
         low, high = sorted((abs(effect.extra_interval.low), abs(effect.extra_interval.high)))
         amount += f" ({_amount(effect, low, bare=True)} to {_amount(effect, high, bare=True)})"
@@ -253,8 +258,8 @@ def _wait(effect: Effect, experiment: Experiment) -> str:
     if experiment.course is not Course.RUNNING:
         text = f"A change of {worth} would not have shown among so few users: next time hold out more."
         if looks_like_one:
-            text += (
-                f" It looks like an effect; if nothing more is sent for {SILENT_DAYS} days after the last message, it "
+            text = (
+                f"It looks like an effect: if nothing more is sent for {SILENT_DAYS} days after the last message, it "
                 "counts as one. Until then only a clearer one does (p below 0.01), as what is sent every week is "
                 "looked at again."
             )

@@ -5,8 +5,8 @@ import { dayCharts } from "./charts.js";
 import { refusal } from "./dialog.js";
 import { airflowLink, h, save, say, svg } from "./dom.js";
 import {
-  BY_BRAZE, CONTROLS, FIGURES, INTERVALS, MEASURES, MEASURE_TASK, NAMES, NOT_KNOWN, NO_SUM, VERDICTS, axisOf, baseOf,
-  coveredWords, effectWords, effectsOf, figureText, headlineOf, impactDag, isReport, kindOf, liftWords, nameOf, percent,
+  BY_BRAZE, FIGURES, INTERVALS, MEASURES, MEASURE_TASK, NAMES, NOT_KNOWN, NO_SUM, VERDICTS, axisOf, baseOf,
+  controlOf, coveredWords, effectWords, effectsOf, figureText, headlineOf, impactDag, isReport, kindOf, liftWords, nameOf, percent,
   ratioWarning, reachedWords, runsInShort, sizesOf, stepsOf, variationOf, waitingWords,
 } from "./impact_model.js";
 import { facts, tabs, trouble } from "./parts.js";
@@ -64,7 +64,7 @@ const nobodyWords = ({ messages_asked: asked = "all" }) =>
 function experimentOf(experiment, said, window) {
   const warning = ratioWarning(experiment), reached = reachedWords(experiment);
   return h("section", { class: "chart" },
-    h("h3", {}, `Against ${CONTROLS[experiment.control_kind] ?? experiment.control_kind}`),
+    h("h3", {}, `Against ${controlOf(experiment)}`),
     h("p", { class: "hint" }, sizesOf(experiment), h("br"), coveredWords(experiment, window)),
     warning && h("p", { class: "note bad" }, warning),
     effectsOf(experiment).map((effect) => effectOf(effect, experiment, said)),

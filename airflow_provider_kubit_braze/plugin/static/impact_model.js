@@ -37,7 +37,16 @@ export const INTERVALS = "Lift is the difference as a share of what the control 
   "compatible with: in 95 of 100 experiments such an interval holds the truth. An interval with 0 in it does not tell an " +
   "effect from chance.";
 export const MEASURES = { conversion: "Conversion", revenue: "Revenue per user" };
-export const CONTROLS = { holdout: "those held out", braze_control: "Braze's control group" };
+const CONTROLS = {
+  holdout: "those held out", braze_control: "Braze's control group", control_path: "those on the control path",
+};
+// Kind of control group -> where its users are, and from when on a user counts.
+const WHERE = { holdout: "held out", braze_control: "in Braze's control group", control_path: "on the control path" };
+const FROM = {
+  holdout: "the first message on, or from when they came if that was later",
+  braze_control: "when they entered the campaign or Canvas on",
+  control_path: "when they came to the step on",
+};
 const KINDS = { campaign: "Campaign", canvas: "Canvas" };
 // Of the length of an axis, on either side, so that the ends of an interval have room for their words.
 const MARGIN = 0.25;
@@ -169,8 +178,14 @@ export function headlineOf(message) {
   };
 }
 
+// With whom the treated are compared.
+export function controlOf({ control_kind: kind, control_id: id, control_name: name }) {
+  const step = name || id;
+  return `${CONTROLS[kind] ?? kind}${step ? ` of experiment step ${step}` : ""}`;
+}
+
 export function sizesOf({ control_kind: kind, treated_users: treated, control_users: control }) {
-  return `${number(treated)} treated users, ${number(control)} ${kind === "holdout" ? "held out" : "in Braze's control group"}.`;
+  return `${number(treated)} treated users, ${number(control)} ${WHERE[kind] ?? kind}.`;
 }
 
 const UNITS = [["d", 86400], ["h", 3600], ["m", 60]];
@@ -178,9 +193,7 @@ const UNITS = [["d", 86400], ["h", 3600], ["m", 60]];
 // Which time of each user an experiment covers; the window is one of whole minutes.
 export function coveredWords({ control_kind: kind }, windowSeconds) {
   const [unit, size] = UNITS.find(([, length]) => windowSeconds % length === 0) ?? UNITS.at(-1);
-  const since = kind === "holdout"
-    ? "the first message on, or from when they came if that was later" : "when they entered the campaign or Canvas on";
-  return `Each user counts for ${Math.floor(windowSeconds / size)}${unit} from ${since}.`;
+  return `Each user counts for ${Math.floor(windowSeconds / size)}${unit} from ${FROM[kind] ?? kind}.`;
 }
 
 export function ratioWarning({ control_kind: kind, sample_ratio: ratio }) {

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from scipy import stats  # type: ignore[import-untyped]
 
 from airflow_provider_kubit_braze.core.impact import judge, power, proportions, revenue
 from airflow_provider_kubit_braze.core.impact.figures import Course, Experiment, Group, course_of
@@ -197,6 +198,69 @@ def test_among_twenty_campaigns_without_effect_one_is_blamed_in_5_percent() -> N
 
     assert np.mean((p_values < judge.FALSE_ALARMS).any(axis=1)) > 0.5
     assert np.mean(wrong) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("treated", "control", "rate"),
+    [
+        (99, 1, 0.05),
+        (495, 5, 0.03),
+        (1_980, 20, 0.008),
+        (1_980, 20, 0.3),
+        (950, 50, 0.1),
+        (900, 100, 0.01),
+        (900, 100, 0.05),
+        (9_000, 1_000, 0.002),
+        (9_000, 1_000, 0.005),
+        (500, 500, 0.01),
+        (100, 100, 0.97),
+    ],
+)
+def test_the_smallest_groups_give_no_more_false_alarms_than_said(
+    treated: int, control: int, rate: float
+) -> None:
+    """Counted, not simulated: of all that may happen, how likely is what would be called an effect."""
+    outcomes = [
+        np.arange(stats.binom.ppf(1e-9, users, rate), stats.binom.ppf(1 - 1e-9, users, rate) + 1)
+        for users in (treated, control)
+    ]
+    ours, theirs = (grid.ravel() for grid in np.meshgrid(*outcomes, indexing="ij"))
+    likely = stats.binom.pmf(ours, treated, rate) * stats.binom.pmf(theirs, control, rate)
+    p_values = proportions.p_value(ours, treated, theirs, control)
+    counts = proportions.least_expected(ours, treated, theirs, control) >= judge.FEWEST_EXPECTED
+    levels = {
+        alarms: likely[counts & (p_values < alarms)].sum() for alarms in judge.FALSE_ALARMS_BEFORE.values()
+    }
+
+    assert levels[0.05] <= 0.052
+    assert levels[0.01] <= 0.011
+    assert levels[0.001] <= 0.0017
+
+
+@pytest.mark.parametrize(
+    ("per_day", "share", "rate"), [(10, 0.1, 0.02), (50, 0.06, 0.02), (100, 0.01, 0.03), (200, 0.05, 0.01)]
+)
+def test_looking_every_day_at_a_small_holdout_does_not_make_an_effect(
+    per_day: int, share: float, rate: float
+) -> None:
+    """The first who converts of a handful is no finding; and then there is the last look."""
+    generator = np.random.default_rng(9)
+    days, control = 180, int(per_day * share)
+    users = np.arange(1, days + 1)
+    ours, theirs = (
+        generator.binomial(some, rate, (EXPERIMENTS, days)).cumsum(axis=1)
+        for some in (per_day - control, control)
+    )
+    p_values = proportions.p_value(ours, (per_day - control) * users, theirs, control * users)
+    expected = proportions.least_expected(ours, (per_day - control) * users, theirs, control * users)
+    counts = expected >= judge.FEWEST_EXPECTED
+
+    early = (p_values < judge.FALSE_ALARMS_BEFORE[Course.RUNNING]) & counts
+    last = (p_values[:, -1] < judge.FALSE_ALARMS) & counts[:, -1]
+
+    assert np.mean((p_values < judge.FALSE_ALARMS_BEFORE[Course.RUNNING]).any(axis=1)) > 0.04
+    assert np.mean(early.any(axis=1)) <= 0.02
+    assert np.mean(early.any(axis=1) | last) <= 0.07
 
 
 def test_looking_every_day_does_not_make_an_effect() -> None:

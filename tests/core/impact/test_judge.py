@@ -364,6 +364,53 @@ def test_before_and_after_in_two_currencies_is_refused() -> None:
         BeforeAfter(name="Spring", before=before, after=after)
 
 
+# -- too few ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_user_held_out_is_no_finding() -> None:
+    effect = judge(experiment((100, 5), (1, 1), course=Course.OVER)).conversion
+    assert (effect.verdict, effect.p, effect.p_adjusted) == (Verdict.NOT_ENOUGH_DATA, None, None)
+    assert effect.intervals is not None
+    assert (
+        "A verdict needs at least 5 users to be expected in each group who convert, and 5 who do not. "
+        in effect.sentence
+    )
+    assert "looks like an effect" not in effect.sentence
+
+
+@pytest.mark.parametrize(
+    ("treated", "control", "counts"),
+    [
+        ((900, 45), (100, 5), True),
+        ((900, 45), (100, 4), False),
+        # Whether the rare thing is to convert or not, and whichever group is the small one.
+        ((900, 855), (100, 95), True),
+        ((900, 855), (100, 96), False),
+        ((100, 5), (900, 45), True),
+        ((100, 4), (900, 45), False),
+    ],
+)
+def test_five_of_each_are_to_be_expected_in_each_group(
+    treated: tuple[int, int], control: tuple[int, int], counts: bool
+) -> None:
+    assert (judge(experiment(treated, control)).conversion.p is not None) is counts
+
+
+def test_who_is_too_few_for_a_p_value_is_none_of_those_judged_together() -> None:
+    few = experiment((100, 5), (1, 1))
+    found = judge_all([few, experiment(), experiment()])
+    assert [one.conversion.compared for one in found] == [2, 2, 2]
+
+
+def test_groups_that_cannot_be_compared_have_no_difference() -> None:
+    judged = judge(with_revenue(20_000, 2_000, control_share=0.2))
+    assert judged.conversion.verdict is Verdict.GROUPS_BROKEN
+    assert judged.revenue is not None
+    for effect in (judged.conversion, judged.revenue):
+        assert (effect.difference, effect.lift, effect.extra, effect.intervals) == (None, None, None, None)
+        assert effect.treated > 0
+
+
 # -- when -------------------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,8 @@ def cohort(**fields: Any) -> Cohort:
         ({"window": "7 weeks"}, "field 'window': '7 weeks' is no duration"),
         ({"window": "91d"}, "field 'window': an attribution window of 91d is too long; write 90d or less"),
         ({"since": "yesterday"}, "field 'since': 'yesterday' is no day; write a date such as 2026-01-31"),
+        ({"until": "0001-01-01"}, "field 'until': 0001-01-01 is not within the years 1971 to 2999"),
+        ({"since": date(9999, 12, 31)}, "field 'since': 9999-12-31 is not within the years 1971 to 2999"),
         (
             {"since": "2026-02-02", "until": "2026-02-01"},
             "field 'since': the first day, 2026-02-02, is after the last",

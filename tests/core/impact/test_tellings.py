@@ -46,9 +46,16 @@ def test_what_comes_next_stands_in_for_the_reach_that_a_share_lacks() -> None:
 
 
 def test_limits_are_told_of_the_channels_that_are_used() -> None:
-    """Braze's own tables of RCS lack the Canvas."""
+    """Braze's own tables of banners lack the Canvas."""
     tellings = Tellings(WHOLE)
-    assert "reached, RCS: not of Canvases." in tellings.limits({"RCS"})
+    assert "reached, banner: not of Canvases." in tellings.limits({"banner"})
+    assert tellings.limits({"email"}) == []
+
+
+def test_of_which_channels_a_canvas_has_no_figures_is_told_whether_or_not_they_are_used() -> None:
+    tellings = without("CANVAS_ENTRY")
+    said = {f"{name}, {channel}" for name in ("reached", "seen", "clicked") for channel in ("RCS", "banner")}
+    assert {one.partition(":")[0] for one in tellings.limits({"email"}, of_canvases=True)} >= said
     assert tellings.limits({"email"}) == []
 
 

@@ -358,7 +358,7 @@ def test_names_that_are_not_in_the_share_are_told(world: World) -> None:
         "None of the messages asked about reached anybody of the cohort in these days, as far as the share tells."
     )
     world.app_group = "wrong"
-    assert "no row of app group 'wrong'" in world.measure()["notes"][0]
+    assert "no row of app group 'wrong'" in world.measure(full_refresh=True)["notes"][0]
 
 
 def test_what_snowflake_refuses_names_the_grants(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,12 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFL
 
 # What a command writes depends on it; pytest-xdist sets it for its workers.
 os.environ.pop("COLUMNS", None)
+
+# What Hypothesis has chosen by itself (in CI the same examples every time), but no machine is too slow for it.
+settings.register_profile(
+    "tests", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="kubit-braze-tests-"))
 (AIRFLOW_HOME / "dags").mkdir()

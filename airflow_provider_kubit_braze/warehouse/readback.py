@@ -66,12 +66,12 @@ def draw_accepted(session: Session, tables: Tables, import_id: str, size: int) -
 
 
 def read_changes(session: Session, tables: Tables, import_id: str, seqs: Sequence[int]) -> list[SentChange]:
-    """Return changes of an import by their sequence numbers."""
+    """Return changes of an import by their sequence numbers, in their order when ``seqs`` are."""
     found: list[SentChange] = []
     for some in chunks(seqs):
         rows = session.rows(
             f"SELECT SEQ, ACTION, PLACE, ID_KIND, USER_ID FROM {tables.change} "
-            f"WHERE IMPORT_ID = %s AND SEQ IN ({', '.join(['%s'] * len(some))})",
+            f"WHERE IMPORT_ID = %s AND SEQ IN ({', '.join(['%s'] * len(some))}) ORDER BY SEQ",
             [import_id, *some],
         )
         found += [

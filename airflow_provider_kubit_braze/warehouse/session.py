@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Times a transaction is begun that gets into others' way, and the longest pause before one, in seconds.
+#: Times something is tried that gets into others' way, and the longest pause before a try, in seconds.
 _TRIES: Final = 24
 _PAUSE: Final = 15.0
 
@@ -88,10 +88,25 @@ def is_contention(error: BaseException) -> bool:
     """Whether a statement met another one's lock, so that the same transaction may well succeed later."""
     if not is_refusal(error):
         return False
-    # DuckDB, the local Snowflake's engine, does not wait for a lock but says so at once.
-    return getattr(error, "errno", None) == _TOO_MANY_WAIT or "TransactionContext Error: Conflict" in str(
-        error
+    # DuckDB, the local Snowflake's engine, does not wait for a lock but says so at once: "Conflict on update!" for a
+    # row, "Catalog write-write conflict on create" for a table that another session has not committed yet.
+    said = str(error).lower()
+    return getattr(error, "errno", None) == _TOO_MANY_WAIT or (
+        "transactioncontext error" in said and "conflict" in said
     )
+
+
+def gives_way(error: BaseException, *, attempt: int) -> bool:
+    """Pause, if what a statement met was another one's lock and it may be tried again; each pause is longer.
+
+    :param attempt: how often it has been tried by now, from 1.
+    :return: False at once when the error is another one, or when it has been tried often enough.
+    """
+    if attempt >= _TRIES or not is_contention(error):
+        return False
+    log.info("Snowflake is busy with others' changes of a state table; trying again.")
+    time.sleep(min(_PAUSE, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+    return True
 
 
 def is_denied(error: BaseException) -> bool:
@@ -185,10 +200,8 @@ class Session:
                 with self.transaction(keep=keep):
                     value = work()
             except Exception as error:
-                if attempt == _TRIES or not is_contention(error):
+                if not gives_way(error, attempt=attempt):
                     raise
-                log.info("Snowflake is busy with others' changes of a state table; trying again.")
-                time.sleep(min(_PAUSE, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
             else:
                 return value
         raise AssertionError("the last attempt returns or raises")

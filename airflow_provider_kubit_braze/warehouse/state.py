@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_kubit_braze.exceptions import StatementBrokenOffError, StateSchemaError
 from airflow_provider_kubit_braze.warehouse.session import (
     first_line,
+    gives_way,
     is_contention,
     is_passing,
     is_refusal,
@@ -194,6 +195,7 @@ def ensure_tables(session: Session, tables: Tables) -> None:
     catalog = f"{database[0]}." if database else ""
     before: list[str] | None = None
     missing: list[str] | None = None
+    met = 0
     while True:
         try:
             missing = _missing(session, tables, catalog, stored_name(schema))
@@ -202,9 +204,14 @@ def ensure_tables(session: Session, tables: Tables) -> None:
         except Exception as error:
             if not is_refusal(error):
                 raise
-            # Imports that meet at the first use get into each other's way: as long as somebody makes some, go on.
+            # Imports that meet at the first use get into each other's way. Whoever makes a table may not have
+            # committed it yet, so that the next look would find as little as this one did.
+            met += is_contention(error)
+            if gives_way(error, attempt=met):
+                continue
+            # Otherwise, as long as somebody makes some, go on.
             if missing == before:
-                if is_passing(error) and not is_contention(error):
+                if is_passing(error) or is_contention(error):
                     raise StatementBrokenOffError(
                         f"The state tables in schema {tables.schema} could not be looked at; Snowflake says: "
                         f"{first_line(error)}"

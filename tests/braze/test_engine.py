@@ -329,11 +329,12 @@ def test_a_rate_limit_costs_time_and_nothing_else(
 def test_a_limit_below_ours_is_lived_with(local_braze: Any, style: str) -> None:
     local_braze.control.configure(windows={"users.track": [[4, 1]]}, rate_headers=style)
     patience = Patience(tries=40, first_wait=0.2, longest_wait=0.5)
-    work = Import(local_braze.url, 80, max_in_flight=8, patience=patience)
+    # Thirteen requests: wherever a second ends between them, one of three windows is too small for what it gets.
+    work = Import(local_braze.url, 130, max_in_flight=8, patience=patience)
     work.run()
 
     assert work.verdicts()[0] == set(work.users.values()) == in_braze(local_braze)
-    assert work.journal.counters.data_points == 80
+    assert work.journal.counters.data_points == 130
     assert work.journal.counters.throttled_seconds > 0
 
 

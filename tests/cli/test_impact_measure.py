@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -228,21 +229,28 @@ def test_a_question_that_makes_no_sense_is_refused_before_anything_is_asked(
     said: str,
     world: World,
     capsys: pytest.CaptureFixture[str],
-    forget_queries: Callable[[], list[str]],
+    asked_since: Callable[[], list[str]],
 ) -> None:
     world.define(braze={"share": "NO_SHARE.PUBLIC", "app_group_id": APP_GROUP})
     code, out, err = impact(capsys, "vips", "--file", str(world.file), *options)
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
-    assert forget_queries() == []
+    assert asked_since() == []
 
 
 @pytest.fixture
-def forget_queries(world: World) -> Callable[[], list[str]]:
+def asked_since(world: World) -> Callable[[], list[str]]:
     """Return what was asked of Snowflake since."""
-    before = len(world.sandbox.snowflake.queries(last=10_000))
-    return lambda: [one.sql for one in world.sandbox.snowflake.queries(last=10_000)][before:]
+    # It remembers so many statements and no more: what came since is behind this one, and not behind so many others.
+    mark = f"SELECT 'mark {uuid.uuid4().hex}'"
+    world.session.execute(mark)
+
+    def since() -> list[str]:
+        seen = [one.sql for one in world.sandbox.snowflake.queries(last=10_000)]
+        return seen[seen.index(mark) + 1 :]
+
+    return since
 
 
 def test_who_says_nothing_of_a_share_is_told_how(world: World, capsys: pytest.CaptureFixture[str]) -> None:

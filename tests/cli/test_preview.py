@@ -24,7 +24,8 @@ TABLES = ["COHORT_MEMBERSHIP", "IMPORT_RUN", "IMPORT_CHANGE", "IMPORT_PROGRESS",
 
 
 def state(world: World) -> list[Any]:
-    return [world.session.rows(f"SELECT * FROM {world.schema}.{name}") for name in TABLES]
+    # Without an ORDER BY they come in any order.
+    return [sorted(world.session.rows(f"SELECT * FROM {world.schema}.{name}"), key=repr) for name in TABLES]
 
 
 @pytest.fixture

@@ -339,12 +339,19 @@ def test_the_id_stands_in_no_log_and_in_no_statement(
 def test_nothing_is_changed_and_no_lease_is_needed(world: World, why: Callable[[str], Answer]) -> None:
     world.imported("ann")
     tables = ["COHORT_MEMBERSHIP", "IMPORT_RUN", "IMPORT_CHANGE", "IMPORT_LEASE"]
-    before = [world.session.rows(f"SELECT * FROM {world.schema}.{name}") for name in tables]
+
+    def state() -> list[Any]:
+        # Without an ORDER BY they come in any order.
+        return [
+            sorted(world.session.rows(f"SELECT * FROM {world.schema}.{name}"), key=repr) for name in tables
+        ]
+
+    before = state()
     written = world.requests
 
     why("ann")
 
-    assert [world.session.rows(f"SELECT * FROM {world.schema}.{name}") for name in tables] == before
+    assert state() == before
     assert world.requests == written
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,12 +13,12 @@ from airflow_provider_kubit_braze.exceptions import (
     LeaseLostError,
 )
 from airflow_provider_kubit_braze.warehouse import lease as lease_module
-from tests.importer.conftest import wait_until
+from tests.importer.gate import Gate, gate_before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 USERS = [f"u{n:04}" for n in range(600)]
-
-#: Eight requests for all of them, one after the other.
-SLOWLY = {"max_in_flight": 1}
 
 
 class Background:
@@ -42,34 +42,27 @@ class Background:
         assert not self._thread.is_alive()
 
 
-def sent(world: Any) -> int:
-    return int(world.braze.counters().requests.get("/users/track", 0))
-
-
 @pytest.fixture
-def held(world: Any) -> Any:
-    """Braze answers the third request only when the test lets go; ``held()`` waits until it is there."""
+def gate(world: Any) -> Iterator[Gate]:
+    """An import of 600 users comes through it, in eight requests one after the other; it stands at the third."""
     world.people(*USERS)
-    world.braze.fault("delay", "/users/track", seconds=3, after=2, times=1)
-
-    def wait() -> None:
-        wait_until(lambda: sent(world) >= 2, "second answer")
-
-    return wait
+    with gate_before(world.sandbox.braze_url, request=3) as found:
+        yield found
 
 
 def test_the_second_of_two_imports_ends_when_it_sees_that_the_first_is_alive(
-    world: Any, held: Any, monkeypatch: pytest.MonkeyPatch
+    world: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "_LOOK", 0.05)
-    first = Background(world.run, "day 1", braze=SLOWLY, lease_seconds=4)
-    held()
+    first = Background(world.run, "day 1", braze=gate.settings, lease_seconds=8)
+    gate.reached()
 
     with pytest.raises(
         CohortBusyError, match=r"is being imported by another task \(DAG kubit_braze__vips, run day 1"
     ):
-        world.run("by hand", lease_seconds=4)
+        world.run("by hand", lease_seconds=8)
 
+    gate.open()
     first.join()
     assert first.error is None
     assert first.end.result.added == 600
@@ -77,25 +70,27 @@ def test_the_second_of_two_imports_ends_when_it_sees_that_the_first_is_alive(
     assert world.imported("day 2").outcome == "unchanged"
 
 
-def test_a_rehearsal_need_not_wait_and_disturbs_nobody(world: Any, held: Any) -> None:
-    first = Background(world.run, "day 1", braze=SLOWLY)
-    held()
+def test_a_rehearsal_need_not_wait_and_disturbs_nobody(world: Any, gate: Gate) -> None:
+    first = Background(world.run, "day 1", braze=gate.settings)
+    gate.reached()
 
     rehearsed = world.imported("look", dry_run=True)
 
     assert (rehearsed.outcome, rehearsed.added) == ("dry_run", 600)
+    gate.open()
     first.join()
     assert (first.end.result.outcome, world.points) == ("success", 600)
 
 
 def test_an_orphan_beside_its_retry_is_fenced_off_and_the_ledger_is_right(
-    world: Any, held: Any, caplog: pytest.LogCaptureFixture
+    world: Any, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    orphan = Background(world.run, "day 1", 1, braze=SLOWLY)
-    held()
+    orphan = Background(world.run, "day 1", 1, braze=gate.settings)
+    gate.reached()
 
     # Airflow took the first try for dead.
     retry = world.imported("day 1", 2)
+    gate.open()
     orphan.join()
 
     assert isinstance(orphan.error, LeaseLostError)
@@ -106,19 +101,23 @@ def test_an_orphan_beside_its_retry_is_fenced_off_and_the_ledger_is_right(
     assert world.imported("day 2").outcome == "unchanged"
 
 
-def test_an_orphan_that_wakes_up_after_the_next_import_writes_nothing(world: Any, held: Any) -> None:
-    orphan = Background(world.run, "day 1", 1, braze=SLOWLY, lease_seconds=1.5)
-    held()
+def test_an_orphan_that_wakes_up_after_the_next_import_writes_nothing(world: Any, gate: Gate) -> None:
+    orphan = Background(world.run, "day 1", 1, braze=gate.settings, lease_seconds=6)
+    gate.reached()
     keeper = next(t for t in threading.enumerate() if t.name == "kubit-braze-lease")
     assert keeper.is_alive()
     # Whoever expires the lease by hand does what a machine does that stood still.
-    world.session.execute(
-        f"UPDATE {world.tables.lease} SET EXPIRES_AT = DATEADD(second, -1, SYSDATE()), OWNER = 'nobody'"
-    )
+    sql = f"UPDATE {world.tables.lease} SET EXPIRES_AT = DATEADD(second, -1, SYSDATE()), OWNER = 'nobody'"
+    # The keeper may be renewing it in this very moment.
+    world.session.transact(lambda: world.session.execute(sql))
     world.source(*USERS[:500])
 
     second = world.imported("day 2", guards={"max_removed": None})
     state = world.state("run", "progress")
+    # It finds out by itself.
+    keeper.join(120)
+    assert not keeper.is_alive()
+    gate.open()
     orphan.join()
 
     assert isinstance(orphan.error, LeaseLostError)
@@ -129,13 +128,14 @@ def test_an_orphan_that_wakes_up_after_the_next_import_writes_nothing(world: Any
 
 @pytest.mark.parametrize("same_run", [True, False], ids=["retry", "next-run"])
 def test_an_import_that_is_told_to_end_writes_down_what_it_has_and_is_continued(
-    world: Any, held: Any, same_run: bool
+    world: Any, gate: Gate, same_run: bool
 ) -> None:
     stop = threading.Event()
-    told = Background(world.run, "day 1", 1, braze=SLOWLY, stop=stop)
-    held()
+    told = Background(world.run, "day 1", 1, braze=gate.settings, stop=stop)
+    gate.reached()
 
     stop.set()
+    gate.open()
     told.join()
 
     assert told.error is None

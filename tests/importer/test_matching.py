@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,8 +13,26 @@ from airflow_provider_kubit_braze.sandbox.braze_share import fill_profile_share
 from airflow_provider_kubit_braze.verifying import Look, Verifier
 from tests.importer.conftest import ATTRIBUTE
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 USERS = [f"u{n:03}" for n in range(120)]
 STRANGERS = {"u005", "u050", "u119"}
+
+
+@pytest.fixture
+def sample_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make ``match: sample`` look up so many, and the same ones in every run.
+
+    They are drawn by the import's id, which is random: one in 250 would hold none of three strangers.
+    """
+
+    def set_to(size: int) -> None:
+        monkeypatch.setattr("airflow_provider_kubit_braze.matching.SAMPLE", size)
+        fixed = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="import-1"))
+        monkeypatch.setattr("airflow_provider_kubit_braze.importer.uuid", fixed)
+
+    return set_to
 
 
 @pytest.fixture
@@ -72,10 +91,10 @@ def test_leavers_are_not_looked_up(strange: Any) -> None:
 
 
 def test_a_sample_says_what_share_braze_knows_and_keeps_those_it_met(
-    strange: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    strange: Any, sample_of: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("airflow_provider_kubit_braze.matching.SAMPLE", 100)
+    sample_of(100)
 
     result = strange.imported("day 1", match="sample")
 
@@ -213,8 +232,8 @@ def test_a_day_on_which_somebody_is_only_to_be_held_out_has_look_ups_too(world: 
     assert world.braze.counters().write_requests == 0
 
 
-def test_a_sample_is_of_both_groups(parted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_kubit_braze.matching.SAMPLE", 100)
+def test_a_sample_is_of_both_groups(parted: Any, sample_of: Callable[[int], None]) -> None:
+    sample_of(60)
 
     result = parted.imported("day 1", match="sample", holdout=SHARE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +18,11 @@ from airflow_provider_kubit_braze.exceptions import (
 )
 from airflow_provider_kubit_braze.sharding import ShardedPlan, commit_shards, deliver_shard, plan_shards
 from airflow_provider_kubit_braze.warehouse import lease as lease_module
-from tests.importer.conftest import wait_until
+from tests.importer.gate import Gate, gate_before
 from tests.importer.test_at_once import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 USERS = [f"u{n:04}" for n in range(500)]
 TEN = {"max_objects_per_request": 10}
@@ -72,6 +75,13 @@ class Sharded:
 
 def sent(world: Any) -> Counter[str]:
     return Counter(found["external_id"] for found in world.written())
+
+
+@pytest.fixture
+def gate(world: Any) -> Iterator[Gate]:
+    """A shard comes through it one request after the other, and stands at the third."""
+    with gate_before(world.sandbox.braze_url, request=3) as found:
+        yield found
 
 
 def sees_all_right(world: Any, users: Any) -> None:
@@ -278,15 +288,15 @@ def test_a_shard_that_died_is_sent_again_by_its_retry(world: Any) -> None:
     sees_all_right(world, USERS)
 
 
-def test_an_orphan_of_a_shard_beside_its_retry_is_fenced_off(world: Any) -> None:
+def test_an_orphan_of_a_shard_beside_its_retry_is_fenced_off(world: Any, gate: Gate) -> None:
     world.people(*USERS)
     run = Sharded(world)
     sharded = run.planned()
-    world.braze.fault("delay", "/users/track", seconds=2, after=2, times=1)
-    orphan = Background(run.deliver, sharded, 1, braze={"max_in_flight": 1})
-    wait_until(lambda: len(world.written()) >= 3, "third request")
+    orphan = Background(run.deliver, sharded, 1, braze=gate.settings)
+    gate.reached()
 
     run.deliver(sharded, 1, 2)
+    gate.open()
     orphan.join()
     for shard in (2, 3, 4):
         run.deliver(sharded, shard)
@@ -297,19 +307,19 @@ def test_an_orphan_of_a_shard_beside_its_retry_is_fenced_off(world: Any) -> None
     sees_all_right(world, USERS)
 
 
-def test_an_orphan_that_outlives_the_commit_changes_nothing_any_more(world: Any) -> None:
+def test_an_orphan_that_outlives_the_commit_changes_nothing_any_more(world: Any, gate: Gate) -> None:
     world.people(*USERS)
     run = Sharded(world)
     sharded = run.planned()
-    world.braze.fault("delay", "/users/track", seconds=3, after=2, times=1)
-    orphan = Background(run.deliver, sharded, 1, braze={"max_in_flight": 1})
-    wait_until(lambda: len(world.written()) >= 3, "third request")
+    orphan = Background(run.deliver, sharded, 1, braze=gate.settings)
+    gate.reached()
     run.deliver(sharded, 1, 2)
     for shard in (2, 3, 4):
         run.deliver(sharded, shard)
     assert run.commit(sharded).result.outcome == "success"
     state = world.state("progress")
 
+    gate.open()
     orphan.join()
 
     assert isinstance(orphan.error, LeaseLostError)
@@ -341,19 +351,19 @@ def test_rejected_and_uncertain_users_of_all_shards_are_in_the_result(world: Any
 
 
 def test_nobody_else_imports_the_cohort_while_shards_are_at_work(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "_LOOK", 0.05)
     world.people(*USERS)
     run = Sharded(world)
     sharded = run.planned()
-    world.braze.fault("delay", "/users/track", seconds=3, after=2, times=1)
-    shard = Background(run.deliver, sharded, 1, braze={"max_in_flight": 1}, lease_seconds=4)
-    wait_until(lambda: len(world.written()) >= 3, "third request")
+    shard = Background(run.deliver, sharded, 1, braze=gate.settings, lease_seconds=8)
+    gate.reached()
 
     with pytest.raises(CohortBusyError, match="task deliver_shard"):
-        world.run("by hand", lease_seconds=4)
+        world.run("by hand", lease_seconds=8)
 
+    gate.open()
     shard.join()
     assert shard.error is None
 

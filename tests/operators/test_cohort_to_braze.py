@@ -547,6 +547,8 @@ class Looks:
     """Takes the place of the verifier: one answer for each look."""
 
     def __init__(self) -> None:
+        # Whoever looks later than half an hour after this has no time left.
+        self.finished = datetime.now(UTC)
         self.answers: list[Any] = []
         self.asked: list[tuple[Any, bool]] = []
         self.made: dict[str, Any] = {}
@@ -583,11 +585,8 @@ def seen(*pending: int, unknown: tuple[int, ...] = (), waits: bool = False) -> L
 def looks(imports: Importer, monkeypatch: pytest.MonkeyPatch) -> Looks:
     fake = Looks()
     monkeypatch.setattr(verifying, "Verifier", fake)
-    imports.end = ImportEnd(result=replace(RESULT, finished_at=FINISHED.isoformat()), import_id="i1")
+    imports.end = ImportEnd(result=replace(RESULT, finished_at=fake.finished.isoformat()), import_id="i1")
     return fake
-
-
-FINISHED = datetime.now(UTC)
 
 
 def deferred(run: Callable[[], Any]) -> dict[str, Any]:
@@ -613,8 +612,8 @@ def test_an_import_is_verified_later_and_says_what_was_found(imports: Importer, 
 
     put_off = deferred(lambda: task.execute(context()))
 
-    assert put_off["at"] == FINISHED + timedelta(minutes=5)
-    assert datetime.fromisoformat(put_off["deadline"]) == FINISHED + timedelta(minutes=30)
+    assert put_off["at"] == looks.finished + timedelta(minutes=5)
+    assert datetime.fromisoformat(put_off["deadline"]) == looks.finished + timedelta(minutes=30)
     looks.answers = [seen(4, 7, unknown=(4, 7))]
     result = come_back(task, put_off)
     assert (result["unmatched"], result["verification"]["matched"]) == (2, 8)
@@ -625,15 +624,13 @@ def test_as_long_as_something_differs_it_comes_back_and_waits_longer(imports: Im
     task = operator(**FIELDS, verify=VERIFY)
     put_off = deferred(lambda: task.execute(context()))
     looks.answers = [seen(4, 7, waits=True), BrazeUnavailableError("busy"), seen(7, waits=True), seen()]
-    before = datetime.now(UTC)
 
-    pauses = []
-    for _ in range(3):
+    for seconds in (30, 60, 120):
+        pause, before = timedelta(seconds=seconds), datetime.now(UTC)
         put_off = deferred(partial(come_back, task, put_off))
-        pauses.append(round((put_off["at"] - before).total_seconds()))
+        assert before + pause <= put_off["at"] <= datetime.now(UTC) + pause
     result = come_back(task, put_off)
 
-    assert pauses == [30, 60, 120]
     assert looks.asked == [(None, False), ([4, 7], False), ([4, 7], False), ([7], False)]
     assert result["verification"]["matched"] == 10
 
@@ -664,7 +661,7 @@ def test_an_import_that_cannot_be_verified_has_succeeded_all_the_same(
     task = operator(**FIELDS, verify=VERIFY)
     put_off = deferred(lambda: task.execute(context()))
     if ran_out:
-        put_off["deadline"] = FINISHED.isoformat()
+        put_off["deadline"] = looks.finished.isoformat()
     looks.answers = [answer]
 
     result = come_back(task, put_off)

@@ -12,6 +12,7 @@ from airflow_provider_kubit_braze.core.readiness import Readiness, Requirement
 from airflow_provider_kubit_braze.exceptions import SourceError
 from airflow_provider_kubit_braze.triggers import snowflake_cohort
 from airflow_provider_kubit_braze.triggers.snowflake_cohort import SnowflakeCohortTrigger
+from tests.triggers.test_wait import Clock
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -103,13 +104,22 @@ def test_without_a_reference_each_look_takes_its_own_moment(monkeypatch: pytest.
 def test_the_deadline_is_absolute_and_ends_the_wait_with_the_last_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looking(monkeypatch, WAITING)
-    soon = datetime.now(UTC) + timedelta(milliseconds=50)
+    looks, clock = looking(monkeypatch, WAITING), Clock()
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return clock.now(tz)
+
+    monkeypatch.setattr(snowflake_cohort, "datetime", Now)
+    monkeypatch.setattr(asyncio, "sleep", clock.sleep)
+    soon = clock.time + timedelta(minutes=10)
 
     # The next look would be an hour away: the deadline cuts the wait short, after one last look.
     trigger = SnowflakeCohortTrigger(**{**ARGUMENTS, "poll_interval": 3600.0, "deadline": soon})
 
     assert events_of(trigger) == [{"status": "timeout", "reason": WAITING.reason}]
+    assert (clock.slept, len(looks.asked)) == ([600.0], 1)
 
 
 def test_a_trigger_restarted_after_its_deadline_does_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:

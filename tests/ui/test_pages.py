@@ -66,7 +66,11 @@ def test_the_list_says_how_each_cohort_stands(ui: Ui, open_page: Callable[..., P
     expect(daily).to_contain_text("Live")
     expect(daily).to_contain_text("Stopped by a guard")
     expect(daily).to_contain_text(f"{results(ui, 'repeat_buyers')[0]['users_imported']:,}")
-    expect(daily.get_by_role("img")).to_have_attribute("aria-label", re.compile("in the last 3 imports"))
+    # Three days hold two to four times of 09:00. The last import was stopped: Airflow has no event of it.
+    imports = 1 + len([told for told in results(ui, "repeat_buyers") if told["outcome"] != "dry_run"])
+    expect(daily.get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile(f"in the last {imports} imports")
+    )
     monthly = row_of(page, "Lapsed buyers")
     expect(monthly).to_contain_text("Paused")
     expect(monthly).to_contain_text("when resumed")
@@ -212,7 +216,7 @@ def test_a_dry_run_is_a_preview_and_an_import_started_from_it_is_watched_to_its_
     page.locator(".note").get_by_role("button", name="Import now").click()
     page.get_by_role("dialog").get_by_role("button", name="Import now").click()
     expect(page.get_by_role("status").filter(has_text="Repeat buyers: Success.")).to_have_count(
-        1, timeout=60_000
+        1, timeout=SLOWEST
     )
     done = results(ui, "repeat_buyers")[0]
     assert (done["outcome"], done["added"], done["removed"]) == (

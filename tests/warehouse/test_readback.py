@@ -87,19 +87,21 @@ def test_of_nothing_accepted_nothing_is_drawn(warehouse: Any) -> None:
 # -- reading --------------------------------------------------------------------------------------------------
 
 
-def test_changes_are_read_with_their_place(warehouse: Any) -> None:
+def test_changes_are_read_in_their_order_with_their_place(warehouse: Any) -> None:
     warehouse.change(("leave", "a", False), place=OLD)
     warehouse.change(("leave", "b", False), import_id="i2")
+    later = [(3, "e"), (2, "d")]
     warehouse.insert(
         f"{warehouse.tables.change} (IMPORT_ID, SEQ, ACTION, PLACE, ID_KIND, USER_ID, HELD_OUT)",
-        [("i1", 2, "enter", "partner_cohort:kubit", "device_id", "d", False)],
+        [("i1", seq, "enter", "partner_cohort:kubit", "device_id", user, False) for seq, user in later],
     )
 
-    found = read_changes(warehouse.session, warehouse.tables, "i1", [2, 1, 7])
+    found = read_changes(warehouse.session, warehouse.tables, "i1", [2, 1, 7, 3])
 
-    assert sorted(found) == [
+    assert found == [
         SentChange(1, "leave", OLD, "external_id", "a"),
         SentChange(2, "enter", Place("partner_cohort", "kubit"), "device_id", "d"),
+        SentChange(3, "enter", Place("partner_cohort", "kubit"), "device_id", "e"),
     ]
 
 
@@ -109,7 +111,7 @@ def test_more_than_one_statement_takes_are_read(warehouse: Any, monkeypatch: pyt
 
     found = read_changes(warehouse.session, warehouse.tables, "i1", range(1, 6))
 
-    assert [change.seq for change in sorted(found)] == [1, 2, 3, 4, 5]
+    assert [change.seq for change in found] == [1, 2, 3, 4, 5]
     assert read_changes(warehouse.session, warehouse.tables, "i1", []) == []
 
 

@@ -4,6 +4,7 @@ import re
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_kubit_braze.core.impact.findings import Verdict
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.exceptions import StatementBrokenOffError, StateSchemaError
+from airflow_provider_kubit_braze.warehouse import session as session_module
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import Tables, ensure_tables
 
@@ -233,3 +235,58 @@ def test_the_document_has_every_word_that_those_columns_hold() -> None:
     assert words("CONTROL_KIND") == set(get_args(ControlKind))
     assert words("CONVERSION_VERDICT") == set(Verdict)
     assert words("CHANNEL") == {*Tellings(catalogue()).channels, "all"}
+
+
+def test_a_table_that_somebody_makes_and_has_not_committed_is_waited_for(
+    bare_warehouse: Any, kubit_braze_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_tables(bare_warehouse.session, bare_warehouse.tables)
+    # Text columns would be noted elsewhere too, which the local Snowflake cannot do in a transaction.
+    columns = "FIRST_SEQ NUMBER(38,0), LAST_SEQ NUMBER(38,0), SHARD NUMBER(38,0)"
+    bare_warehouse.session.execute(f"DROP TABLE {bare_warehouse.tables.progress}")
+    other = Session(kubit_braze_sandbox.connect(), tag={})
+    other.execute("BEGIN")
+    other.execute(f"CREATE TABLE IF NOT EXISTS {bare_warehouse.tables.progress} ({columns})")
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        # What is missing has stayed the same until now.
+        pauses.append(seconds)
+        if len(pauses) == 5:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr(session_module, "time", SimpleNamespace(sleep=pause))
+
+    ensure_tables(bare_warehouse.session, bare_warehouse.tables)
+    other.close()
+
+    assert len(pauses) == 5
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 2 * pauses[0]
+    # The columns that were missing of it are there too.
+    sql = f"SELECT LAST_SEQ, NOTE, RECORDED_AT FROM {bare_warehouse.tables.progress}"
+    assert bare_warehouse.session.rows(sql) == []
+
+
+def conflict() -> ProgrammingError:
+    words = (
+        'TransactionContext Error: Catalog write-write conflict on create with "IMPORT_CHANGE": another transaction '
+        "has already created it"
+    )
+    return ProgrammingError(msg=words, errno=603, sqlstate="XX000", send_telemetry=False)
+
+
+def test_a_table_that_somebody_never_commits_is_no_missing_grant(
+    bare_warehouse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(session_module, "time", SimpleNamespace(sleep=pauses.append))
+    limited: Any = Limited(
+        bare_warehouse.session.connection, lambda sql: conflict() if ".IMPORT_CHANGE (" in sql else None
+    )
+
+    with pytest.raises(StatementBrokenOffError, match="Catalog write-write conflict"):
+        ensure_tables(Session(limited, tag={}), bare_warehouse.tables)
+
+    # In minutes, an end.
+    assert 60 < sum(pauses) < 600

@@ -226,6 +226,7 @@ def test_where_the_control_group_was_reached_as_well_the_effect_is_that_of_the_d
     assert judged.conversion.verdict is Verdict.RAISED
     assert judged.reached is not None
     assert judged.conversion.intervals is not None
+    assert judged.conversion.difference is not None
     assert judged.reached.difference == pytest.approx(judged.conversion.difference / (1 / 3 - 0.05))
     assert judged.reached.interval.high == pytest.approx(
         judged.conversion.intervals.difference.high / (1 / 3 - 0.05)

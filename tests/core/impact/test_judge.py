@@ -213,6 +213,7 @@ def test_the_effect_on_those_reached_is_all_of_it() -> None:
 
     assert judged.reached is not None
     assert judged.conversion.intervals is not None
+    assert judged.conversion.difference is not None
     assert judged.reached.difference == pytest.approx(3 * judged.conversion.difference)
     assert judged.reached.interval.low == pytest.approx(3 * judged.conversion.intervals.difference.low)
     assert judge(experiment(reached=0)).reached is None

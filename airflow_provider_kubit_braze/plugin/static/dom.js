@@ -20,7 +20,8 @@ export const svg = (tag, attributes = {}, ...children) =>
 // is never clicked.
 export function betweenClicks(element, draw) {
   let pressed = false, late = null;
-  element.addEventListener("pointerdown", () => {
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     pressed = true;
     const over = new AbortController();
     const release = () => {
@@ -32,7 +33,8 @@ export function betweenClicks(element, draw) {
         late = null;
       });
     };
-    for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, release, { signal: over.signal });
+    // What opens a menu may never be let go of.
+    for (const end of ["pointerup", "pointercancel", "contextmenu", "blur"]) addEventListener(end, release, { signal: over.signal });
   });
   return (...how) => {
     if (pressed) late = how;

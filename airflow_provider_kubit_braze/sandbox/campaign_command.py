@@ -87,11 +87,15 @@ def run(args: argparse.Namespace) -> int:
     from airflow_provider_kubit_braze.core.braze_target import parse_share
     from airflow_provider_kubit_braze.core.durations import parse_duration
     from airflow_provider_kubit_braze.exceptions import KubitBrazeError
+    from airflow_provider_kubit_braze.sandbox.life_channels import CHANNELS
     from airflow_provider_kubit_braze.sandbox.life_people import Behaviour
+    from airflow_provider_kubit_braze.sandbox.process import SandboxError
 
     try:
         if args.share is not None:
             parse_share(args.share)
+        if strange := [one for one in args.channel or () if one not in CHANNELS]:
+            raise SandboxError(f"{strange[0]!r} is no channel; there are {', '.join(CHANNELS)}.")
         window = parse_duration(args.window)
         behaviour = Behaviour(base=args.base, lift=args.lift, window=window, after=max(window / 4, _HOUR))
     except KubitBrazeError as error:
@@ -116,6 +120,7 @@ class _Done:
     :param behaviour: how people buy.
     :param was_triggered: whether somebody else had triggered it.
     :param set_back: by how long the ledger was.
+    :param measured_before: whether something was measured of the cohort, which another share takes the place of.
     """
 
     cohort_id: str
@@ -124,6 +129,7 @@ class _Done:
     behaviour: Behaviour
     was_triggered: bool
     set_back: timedelta
+    measured_before: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -165,6 +171,8 @@ class _Done:
                 "before the message"
             )
         measure = f"--share {self.share} --app-group-id {args.app_group_id} --window {window}"
+        if self.measured_before:
+            measure += " --full-refresh"
         return "\n".join([*lines, "", f"Measure it: kubit-braze impact {self.cohort_id} {measure}"])
 
 
@@ -185,6 +193,7 @@ def _run(args: argparse.Namespace, behaviour: Behaviour) -> _Done:
     with local_snowflake() as connection:
         identifier, attribute = _known(connection, tables, args.cohort)
         _refuse_a_second_life(connection, share)
+        measured_before = _was_measured(connection, tables, args.cohort)
         was_triggered = _triggered(braze, key, kind, message_id, attribute)
         truth = run_campaign(
             braze,
@@ -208,6 +217,7 @@ def _run(args: argparse.Namespace, behaviour: Behaviour) -> _Done:
         behaviour=behaviour,
         was_triggered=was_triggered,
         set_back=set_back,
+        measured_before=measured_before,
     )
 
 
@@ -248,6 +258,13 @@ def _known(connection: SnowflakeConnection, tables: Tables, cohort_id: str) -> t
             f" cohort {cohort_id!r} is not."
         )
     return kinds.pop(), place.name
+
+
+def _was_measured(connection: SnowflakeConnection, tables: Tables, cohort_id: str) -> bool:
+    """Whether an impact on the cohort was measured: of the one share that it can have been by then."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {tables.impact_refresh} WHERE COHORT_ID = %s LIMIT 1", (cohort_id,))
+        return bool(cursor.fetchall())
 
 
 def _refuse_a_second_life(connection: SnowflakeConnection, share: str) -> None:

@@ -183,6 +183,20 @@ def test_a_second_campaign_gets_a_share_of_its_own(world: World) -> None:
     assert json.loads(out)["set_back_seconds"] < 3600
 
 
+def test_where_something_was_measured_the_next_measurement_has_to_say_that_it_may_go(world: World) -> None:
+    code, out, _ = world("--window", "2d")
+    assert code == 0
+    assert out.rstrip().endswith("--window 2d")
+    note = {"WORKSPACE": "w", "COHORT_ID": "vips", "MEASURE": "purchase within 2d", "SETTINGS": "{}"}
+    world.session.execute(
+        f"INSERT INTO {world.tables.impact_refresh} ({', '.join(note)}) VALUES (%s, %s, %s, %s)",
+        list(note.values()),
+    )
+    code, out, _ = world("--campaign", "second", "--window", "2d", share=f"{world.share}_2")
+    assert code == 0
+    assert out.rstrip().endswith("--window 2d --full-refresh")
+
+
 def test_a_cohort_that_was_not_imported_or_that_no_campaign_can_go_to_is_told(world: World) -> None:
     code, _, err = world(cohort="vip")
     assert code == 1
@@ -201,6 +215,7 @@ def test_a_cohort_that_was_not_imported_or_that_no_campaign_can_go_to_is_told(wo
         (["--window", "soon"], "'soon' is no duration"),
         (["--window", "5m"], "The window is an hour or more"),
         (["--share", "SECOND"], "write database and schema"),
+        (["--channel", "e-mail"], "'e-mail' is no channel; there are email, "),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_looked_at(

@@ -186,18 +186,10 @@ class Days:
         :param until: the moment after the last.
         :return: what to select from: ``s`` is a staged row, ``p`` the user of the cohort who it belongs to.
         """
-        self._people.find(first, until, messages=tables, outcomes=())
+        self._people.find(first, until, messages=tables, outcomes=(), of_canvases=False)
+        rows = self._stage.rows
         self._make_stage(
-            [
-                self._stage.rows(
-                    one,
-                    first=first,
-                    until=until,
-                    orphans=self._people.orphans,
-                    canvases=self._people.canvases,
-                )
-                for one in tables
-            ]
+            [rows(one, first=first, until=until, orphans=self._people.orphans) for one in tables]
         )
         return f"{self._words['stage']} s INNER JOIN {self._words['people']} p ON p.UID = s.UID"
 

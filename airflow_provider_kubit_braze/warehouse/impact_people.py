@@ -125,13 +125,22 @@ class People:
         if survivors is not None:
             self._work.make("orphans", survivors)
 
-    def find(self, first: int, until: int, *, messages: Collection[str], outcomes: Collection[str]) -> None:
+    def find(
+        self,
+        first: int,
+        until: int,
+        *,
+        messages: Collection[str],
+        outcomes: Collection[str],
+        of_canvases: bool = True,
+    ) -> None:
         """Find out who is who in days that are measured together: a row may say it for those before it.
 
         :param first: the first moment, in epoch seconds.
         :param until: the moment after the last.
         :param messages: tables of messages, and of whatever follows them.
         :param outcomes: tables of what users do whether they were sent a message or not.
+        :param of_canvases: whether it matters which Canvas a row is about.
         """
         among = Staged(f"SELECT USER_ID FROM {self._work['stays']} WHERE ID_KIND = 'external_id'", [])
         known, params = [], []
@@ -142,7 +151,7 @@ class People:
                     f"SELECT 'external_id' AS ID_KIND, XID AS USER_ID, UID, {done} AS DONE FROM ({named.sql}) a"
                 )
                 params += named.params
-        canvases = self._stage.canvases(messages, first=first)
+        canvases = self._stage.canvases(messages, first=first) if of_canvases else None
         self._names_canvases = canvases is not None
         if canvases is not None:
             self._work.make("canvases", canvases)

@@ -201,8 +201,7 @@ class Refresh:
         return json.dumps(
             {
                 "rules": _RULES,
-                # The same schema, however it is written.
-                "source": ".".join(stored_name(part) for part in split_name(question.source)),
+                "source": _stored(question.source),
                 "app_group_id": question.app_group_id,
                 "tables": {
                     table: [
@@ -257,7 +256,9 @@ class Refresh:
             raise CohortConfigError(
                 f"what is kept of {question.measure!r} was measured from {source}, app group {app_group_id!r}, and "
                 f"measuring {question.source}, app group {question.app_group_id!r}, would delete all of it",
-                fix="correct source and app_group_id, or measure once with full_refresh (--full-refresh) if it may go",
+                fix="correct source and app_group_id (--share, --app-group-id), or measure once with full_refresh "
+                "(--full-refresh) if it may go",
+                cohort=self._key[1],
                 field="app_group_id" if source == now[0] else "source",
             )
 
@@ -344,7 +345,13 @@ class Refresh:
 def _whose(settings: str) -> tuple[str, str]:
     """Return the share and the app group of which something was measured."""
     told = json.loads(settings)
-    return told["source"], told["app_group_id"]
+    # A note of an earlier version has the name as somebody wrote it.
+    return _stored(told["source"]), told["app_group_id"]
+
+
+def _stored(schema: str) -> str:
+    """Return the same name of a schema however it is written."""
+    return ".".join(stored_name(part) for part in split_name(schema))
 
 
 def _between(first: date, last: date) -> Iterator[date]:

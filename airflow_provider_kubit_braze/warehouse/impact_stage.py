@@ -35,7 +35,10 @@ _ENTRIES_BEFORE: Final = 90 * 86_400
 _DOUBLINGS: Final = 5
 
 _MACHINES: Final = frozenset({"MACHINE_OPEN", "IS_SUSPECTED_BOT_CLICK"})
-_FINER: Final = _MACHINES | {"EXTERNAL_USER_ID", "CONVERSION_BEHAVIOR_INDEX", "DISPATCH_ID", "DEVICE_ID"}
+_CANVASES: Final = frozenset({"CANVAS_API_ID", "CANVAS_VARIATION_API_ID"})
+_FINER: Final = (
+    _MACHINES | _CANVASES | {"EXTERNAL_USER_ID", "CONVERSION_BEHAVIOR_INDEX", "DISPATCH_ID", "DEVICE_ID"}
+)
 
 # What may stand in a column, by what it is called here. The first that the table has is taken.
 _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -263,10 +266,8 @@ class Stage:
         :return: None when the share cannot tell.
         """
         name = table_in(self._inventory.columns, _KEPT_OUT)
-        if (
-            name is None
-            or not set(catalogue()[_KEPT_OUT]) - {"SF_CREATED_AT"} <= self._inventory.columns[name]
-        ):
+        needed = {"ID", "APP_GROUP_ID", "TIME", "RANDOM_BUCKET_NUMBER", "GLOBAL_CONTROL_GROUP"}
+        if name is None or not needed <= self._inventory.columns[name]:
             return None
         return Staged(
             'SELECT COUNT(*) FROM (SELECT "GLOBAL_CONTROL_GROUP" AS IS_OUT FROM '

@@ -229,7 +229,22 @@ class _Life:
             return []
         everything = union(parts)
         sql = _MOMENTS.format(rows=everything.sql, limit=int(limit))
-        return [_Row(*row) for row in self._session.rows(sql, everything.params)]
+        found = [_Row(*row) for row in self._session.rows(sql, everything.params)]
+        return self._with_canvases(found)
+
+    def _with_canvases(self, rows: list[_Row]) -> list[_Row]:
+        """Return rows with the Canvas that they are about where they name its variation alone."""
+        unnamed = {row.table for row in rows if row.kind is None and row.variation}
+        query = self._stage.canvases(sorted(unnamed), first=self._first)
+        if query is None:
+            return rows
+        canvases = dict(self._session.rows(query.sql, query.params))
+        return [
+            row._replace(kind="canvas", message_id=canvases[row.variation])
+            if row.kind is None and row.table in unnamed and row.variation in canvases
+            else row
+            for row in rows
+        ]
 
     def _moments(self, rows: Sequence[_Row]) -> Iterator[tuple[tuple[int, int], Moment]]:
         """Yield when, and what."""

@@ -104,9 +104,10 @@ def test_what_was_measured_of_another_share_or_app_group_is_of_no_use(world: Wor
     with pytest.raises(CohortConfigError) as told:
         world.measure()
     assert str(told.value) == (
-        "field 'app_group_id': what is kept of 'purchase within 7d' was measured from "
+        "cohort 'vips', field 'app_group_id': what is kept of 'purchase within 7d' was measured from "
         f"{world.share}, app group {first!r}, and measuring {world.share}, app group 'another', would delete all "
-        "of it; correct source and app_group_id, or measure once with full_refresh (--full-refresh) if it may go."
+        "of it; correct source and app_group_id (--share, --app-group-id), or measure once with "
+        "full_refresh (--full-refresh) if it may go."
     )
     assert daily(world) == before
     report = world.measure(full_refresh=True)
@@ -127,6 +128,19 @@ def test_a_share_is_the_same_however_its_name_is_written(world: World) -> None:
     database, schema = first.split(".")
     world.share = f'"{database}"."{schema}"'
     assert world.measure()["days_measured"] == again
+
+
+def test_a_note_of_an_earlier_version_has_the_share_as_it_was_written_and_locks_nobody_out(
+    world: World,
+) -> None:
+    some_days(world)
+    world.measure()
+    refresh = world.warehouse.tables.impact_refresh
+    [(settings,)] = world.warehouse.session.rows(f"SELECT DISTINCT SETTINGS FROM {refresh}")
+    old = settings.replace(world.share, world.share.lower())
+    assert old != settings
+    world.warehouse.session.execute(f"UPDATE {refresh} SET SETTINGS = %s", [old])
+    assert figures(world.measure())["reached"] == 2
 
 
 def test_earlier_days_are_measured_when_they_are_asked_for(world: World) -> None:
@@ -465,6 +479,7 @@ def test_whatever_is_read_of_events_is_of_one_app_group_and_of_some_days(
         "USERS_USERORPHAN_SHARED",
         "CHANGELOGS_CAMPAIGN_SHARED",
         "CHANGELOGS_CANVAS_SHARED",
+        "CHANGELOGS_GLOBALCONTROLGROUP_SHARED",
         "SNAPSHOTS_CAMPAIGN_MESSAGE_VARIATION_SHARED",
     }
     assert {

@@ -143,6 +143,18 @@ def test_who_came_in_this_very_second_is_told(warehouse: Warehouse) -> None:
     ]
 
 
+def test_an_rcs_message_is_of_the_canvas_that_its_variation_is_of(warehouse: Warehouse) -> None:
+    lives = Lives(warehouse)
+    lives.stay("ann", "01 00:00")
+    named = {"CANVAS_API_ID": "journey", "CANVAS_VARIATION_API_ID": "V1"}
+    lives.row("CANVAS_ENTRY", "bob", "02 09:00", **named)
+    lives.row("MESSAGES_RCS_SEND", "ann", "02 10:00", CANVAS_VARIATION_API_ID="V1")
+    lives.row("MESSAGES_RCS_SEND", "ann", "03 10:00", CANVAS_VARIATION_API_ID="V2")
+    lives.row("MESSAGES_RCS_SEND", "ann", "04 10:00", CAMPAIGN_API_ID="spring")
+    found = [(one.kind, one.message_id) for one in lives.user("ann").moments if one.what == "sent"]
+    assert found == [("canvas", "journey"), ("", ""), ("campaign", "spring")]
+
+
 def told(timeline: UserTimeline) -> list[str]:
     """Return each moment as a line."""
     return [

@@ -73,7 +73,8 @@ def judge_all(experiments: Iterable[Experiment], *, worth: float = WORTH) -> tup
     if not worth > 0:
         raise ValueError(f"worth is {worth}; give the least lift that would matter, such as 0.1 for 10 %.")
     readings = [_Reading(experiment, worth) for experiment in experiments]
-    conversions = _adjusted([reading.conversion_p for reading in readings])
+    # Those of too few users are looked at as well, and their intervals are shown beside the others.
+    conversions = _adjusted([1.0 if reading.are_few else reading.conversion_p for reading in readings])
     revenues = _adjusted([reading.revenue_p for reading in readings])
     return tuple(
         reading.judgement(conversion, revenue)
@@ -130,9 +131,12 @@ class _Reading:
 
     @property
     def conversion_p(self) -> float | None:
-        if self._blocked or self._proportions.least_expected(*self._counts) < FEWEST_EXPECTED:
-            return None
-        return float(self._proportions.p_value(*self._counts))
+        return None if self._blocked or self.are_few else float(self._proportions.p_value(*self._counts))
+
+    @property
+    def are_few(self) -> bool:
+        """Whether the groups could be compared, but have too few users for a p-value of conversion."""
+        return not self._blocked and self._proportions.least_expected(*self._counts) < FEWEST_EXPECTED
 
     @property
     def revenue_p(self) -> float | None:
@@ -164,6 +168,7 @@ class _Reading:
         experiment = self._experiment
         treated, control = _figure(measure, experiment.treated), _figure(measure, experiment.control)
         users = experiment.treated.users
+        p_adjusted = None if p is None else p_adjusted
         difference = lift = intervals = joint = extra = detectable = days = None
         # Where groups cannot be compared, the difference of their figures would be read as an effect.
         if not self._blocked and (measure == "conversion" or self._sums):
@@ -172,11 +177,10 @@ class _Reading:
             intervals = self._intervals(measure, 1 - FALSE_ALARMS)
             joint = self._intervals(measure, 1 - FALSE_ALARMS / compared) if compared > 1 else intervals
             extra = _scaled(intervals.difference, users)
-            alone_or_among = max(compared, 1)
-            detectable = self._detectable(measure, 0, alone_or_among)
+            detectable = self._detectable(measure, 0, compared)
             if not self._is_enough(detectable):
                 days = self._power.days_until(
-                    lambda more: self._detectable(measure, more, alone_or_among), self._worth
+                    lambda more: self._detectable(measure, more, compared), self._worth
                 )
         effect = Effect(
             measure=measure,

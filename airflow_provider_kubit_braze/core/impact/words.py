@@ -66,6 +66,9 @@ def sentence_of(effect: Effect, experiment: Experiment, ratio: SampleRatio | Non
         text += (
             " A verdict needs at least 5 users to be expected in each group who convert, and 5 who do not."
         )
+        if effect.detectable is not None and effect.detectable <= effect.worth:
+            # They would be enough for the change itself, of which waiting has nothing to say.
+            return text
     return f"{text} {_wait(effect, experiment)}"
 
 
@@ -249,7 +252,11 @@ def _amount(effect: Effect, value: float, *, bare: bool = False) -> str:
 
 
 def _among(effect: Effect) -> str:
-    return f" Judged as one of {effect.compared:,} campaigns." if effect.compared > 1 else ""
+    return (
+        f" Judged as one of {effect.compared:,} campaigns."
+        if effect.compared > 1 and effect.p is not None
+        else ""
+    )
 
 
 def _wait(effect: Effect, experiment: Experiment) -> str:

@@ -398,10 +398,24 @@ def test_five_of_each_are_to_be_expected_in_each_group(
     assert (judge(experiment(treated, control)).conversion.p is not None) is counts
 
 
-def test_who_is_too_few_for_a_p_value_is_none_of_those_judged_together() -> None:
-    few = experiment((100, 5), (1, 1))
-    found = judge_all([few, experiment(), experiment()])
-    assert [one.conversion.compared for one in found] == [2, 2, 2]
+def test_who_is_too_few_for_a_p_value_is_looked_at_with_the_others_all_the_same() -> None:
+    few, other, _ = judge_all([experiment((100, 5), (1, 1)), experiment(), experiment()])
+    assert (few.conversion.compared, other.conversion.compared) == (3, 3)
+    for effect in (few.conversion, other.conversion):
+        assert effect.joint_intervals is not None
+        assert effect.joint_intervals.confidence == pytest.approx(1 - 0.05 / 3)
+    assert "one of 3" not in few.conversion.sentence
+    assert "one of 3" in other.conversion.sentence
+
+
+def test_where_they_would_be_enough_for_the_change_itself_nobody_is_told_to_wait() -> None:
+    most = experiment((3_000, 2_910), (100, 98), new_users_per_day=50.0)
+    assert most.course is Course.RUNNING
+    effect = judge(most).conversion
+    assert effect.p is None
+    assert effect.detectable is not None
+    assert effect.detectable < effect.worth
+    assert effect.sentence.endswith("convert, and 5 who do not.")
 
 
 def test_groups_that_cannot_be_compared_have_no_difference() -> None:

@@ -13,7 +13,8 @@ from airflow_provider_kubit_braze.cli.impact_measure import question_of
 from airflow_provider_kubit_braze.cli.screen import Column, count, fitting, print_json, print_sentence, screen
 from airflow_provider_kubit_braze.core.impact.life import DAY_FIGURES, STAY_FIGURES
 from airflow_provider_kubit_braze.core.masking import plain
-from airflow_provider_kubit_braze.warehouse.timeline import cohort_timeline, user_timeline
+from airflow_provider_kubit_braze.warehouse.cohort_days import cohort_timeline
+from airflow_provider_kubit_braze.warehouse.timeline import user_timeline
 
 if TYPE_CHECKING:
     import argparse

@@ -15,9 +15,10 @@ from airflow_provider_kubit_braze.core.impact.life import DAY_FIGURES, LIFE, STA
 from airflow_provider_kubit_braze.core.impact.question import PURCHASE, ImpactQuestion
 from airflow_provider_kubit_braze.core.share_catalogue import catalogue
 from airflow_provider_kubit_braze.exceptions import CohortConfigError, NeverImportedError
+from airflow_provider_kubit_braze.warehouse.cohort_days import cohort_timeline
 from airflow_provider_kubit_braze.warehouse.session import Session
 from airflow_provider_kubit_braze.warehouse.state import ensure_tables
-from airflow_provider_kubit_braze.warehouse.timeline import cohort_timeline, user_timeline
+from airflow_provider_kubit_braze.warehouse.timeline import user_timeline
 from tests.warehouse.conftest import COHORT, WORKSPACE, Warehouse
 from tests.warehouse.impact_events import (
     APP_GROUP,

@@ -14,7 +14,6 @@ from airflow_provider_kubit_braze.core.impact.report import MOST_MESSAGES, Impac
 from airflow_provider_kubit_braze.core.impact.tellings import Tellings
 from airflow_provider_kubit_braze.core.impact.words import percent
 from airflow_provider_kubit_braze.exceptions import (
-    CohortConfigError,
     NeverImportedError,
     SourceError,
     StatementBrokenOffError,
@@ -144,11 +143,7 @@ def measure_impact(
     :raises CohortConfigError: when the first day is still to come.
     :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
-    first, last = question.days(now)
-    if first > last:
-        raise CohortConfigError(
-            f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
-        )
+    question.begun_days(now)
     try:
         kinds = _kinds_of(session, tables, (workspace, cohort_id))
         return _Measurement(

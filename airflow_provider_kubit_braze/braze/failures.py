@@ -96,11 +96,11 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
             f"Braze at {host} did not answer within {timeout:g} seconds.",
             unsent=isinstance(error, requests.ConnectTimeout),
         )
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(map(_knows_no_host, causes)):
         return BrazeEndpointError(
             f"There is no host {host}: check the connection's host, and DNS on the worker.", unsent=True
         )
-    if any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
+    if any(map(_nobody_listens, causes)):
         return BrazeEndpointError(
             f"Nothing listens at {host}: check the connection's host and port.", unsent=True
         )
@@ -115,15 +115,19 @@ def transport_error(error: requests.RequestException, *, host: str, timeout: flo
 
 def _made_no_tunnel(cause: BaseException) -> bool:
     """Whether a proxy was not reached, or answered CONNECT with a refusal: the request goes out after that only."""
-    return _was_not_reached(cause) or (
-        isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed: ")
+    return (
+        _knows_no_host(cause)
+        or _nobody_listens(cause)
+        or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed: "))
     )
 
 
-def _was_not_reached(cause: BaseException) -> bool:
-    return isinstance(cause, socket.gaierror) or (
-        isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED
-    )
+def _knows_no_host(cause: BaseException) -> bool:
+    return isinstance(cause, socket.gaierror)
+
+
+def _nobody_listens(cause: BaseException) -> bool:
+    return isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED
 
 
 def _permission(path: str) -> str:

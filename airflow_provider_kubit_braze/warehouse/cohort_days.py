@@ -24,7 +24,7 @@ from airflow_provider_kubit_braze.warehouse.impact_days import DAYS_AT_ONCE, Day
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
-from airflow_provider_kubit_braze.warehouse.timeline import begun_days, was_imported
+from airflow_provider_kubit_braze.warehouse.timeline import was_imported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def cohort_timeline(
     :raises CohortConfigError: when the first day is still to come.
     :raises NeverImportedError: when the ledger has nobody of the cohort.
     """
-    begun_days(question, now)
+    question.begun_days(now)
     if not was_imported(session, tables, (workspace, cohort_id)):
         raise NeverImportedError(
             f"No import has ever brought anybody of cohort {cohort_id!r} into workspace {workspace}, so it has no days "

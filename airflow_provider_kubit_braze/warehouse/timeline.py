@@ -14,14 +14,12 @@ from airflow_provider_kubit_braze.core.impact.life import (
     UserTimeline,
     split_tables,
 )
-from airflow_provider_kubit_braze.exceptions import CohortConfigError
 from airflow_provider_kubit_braze.warehouse.impact_people import stays_of, views_of
 from airflow_provider_kubit_braze.warehouse.impact_stage import Stage, Staged, union
 from airflow_provider_kubit_braze.warehouse.share_check import read_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import date
 
     from airflow_provider_kubit_braze.core.impact.question import ImpactQuestion
     from airflow_provider_kubit_braze.warehouse.session import Session
@@ -89,7 +87,7 @@ def user_timeline(
     :raises SourceError: when the share cannot be read; with the SQL that helps.
     :raises CohortConfigError: when the first day is still to come.
     """
-    _, last = begun_days(question, now)
+    _, last = question.begun_days(now)
     first = question.starts(question.since) if question.since else 0
     period = (first, min(question.starts(last + _DAY), int(now.timestamp()) + 1))
     life = _Life(session, question, period, now)
@@ -99,20 +97,6 @@ def user_timeline(
             "correct the cohort's id or the connection to Braze, or import the cohort first."
         )
     return life.of(user, tables=tables, key=(workspace, cohort_id), limit=limit)
-
-
-def begun_days(question: ImpactQuestion, now: datetime) -> tuple[date, date]:
-    """Return the first and the last day that are asked about.
-
-    :param now: an aware moment; no later day is the last.
-    :raises CohortConfigError: when the first one is still to come.
-    """
-    first, last = question.days(now)
-    if first > last:
-        raise CohortConfigError(
-            f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
-        )
-    return first, last
 
 
 def was_imported(session: Session, tables: Tables, key: tuple[str, str]) -> bool:

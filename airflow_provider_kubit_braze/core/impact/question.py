@@ -219,6 +219,19 @@ class ImpactQuestion(Part):
         last = min(self.until or today, today)
         return self.since or last - timedelta(days=DEFAULT_DAYS - 1), last
 
+    def begun_days(self, now: datetime) -> tuple[date, date]:
+        """Return the same, of which there has to be one.
+
+        :param now: an aware moment.
+        :raises CohortConfigError: when the first one is still to come.
+        """
+        first, last = self.days(now)
+        if first > last:
+            raise CohortConfigError(
+                f"the first day, {first}, is still to come", fix="write a day that has begun", field="since"
+            )
+        return first, last
+
     def starts(self, day: date) -> int:
         """Return when a day begins, in epoch seconds."""
         return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp())
